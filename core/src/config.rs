@@ -1,0 +1,227 @@
+//! Settings: plain data, separate from state. [`Config::check`] refuses what is out of range.
+
+use crate::{
+    Error, Scalar,
+    damping::{Adaptation, Damping},
+    jacobi::Limits,
+};
+
+/// Which output gradients enter the factors and the scalings. The mean gradient always uses the training targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fisher {
+    /// The training gradients themselves: the empirical Fisher. No further backward pass.
+    Empirical,
+    /// Gradients for targets drawn from the model's own output: an unbiased sample of the true Fisher. One further backward pass.
+    Sampled,
+    /// The true Fisher, by enumeration of classes or output directions: one further backward pass for each output.
+    Exact,
+}
+
+/// How the scalings S are estimated (George et al. 2018, sections 3 and 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Estimator {
+    /// S = mean over the batch of (g~ a~^T)^2: the paper's EKFAC.
+    PerExampleFresh,
+    /// The same as a debiased running average.
+    PerExampleRunning,
+    /// S <- average of N K^2, K the mean gradient in the eigenbasis: the paper's EKFAC-ra.
+    MeanGradientRunning,
+    /// S = diag(C_B) diag(C_A)^T: plain K-FAC.
+    Kronecker,
+}
+
+/// How fast a moving average forgets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Averaging<T> {
+    /// A fixed weight in [0, 1) for the old value at every step; 0 keeps the newest batch only.
+    Decay(T),
+    /// Forgetting over about so many examples: weight exp(-N / memory), so an epoch forgets alike at any batch size.
+    Memory(T),
+}
+
+impl<T: Scalar> Averaging<T> {
+    /// The weight of the old value after a batch of N examples.
+    pub fn decay(&self, batch: usize) -> T {
+        match *self {
+            Averaging::Decay(decay) => decay,
+            Averaging::Memory(memory) => (-(T::from_usize(batch) / memory)).exp(),
+        }
+    }
+
+    fn check(&self, argument: &'static str) -> Result<(), Error> {
+        match *self {
+            Averaging::Decay(decay) => expect(decay >= T::ZERO && decay < T::ONE, argument),
+            Averaging::Memory(memory) => expect(memory > T::ZERO && memory.is_finite(), argument),
+        }
+    }
+}
+
+/// What becomes of S when the basis is refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// S turns along with every rotation: its trace and sign stay.
+    Transport,
+    /// S starts again from the next measurement.
+    Rebuild,
+    /// S is set to the Kronecker product diag(C_B) diag(C_A)^T, as in the authors' code.
+    Reset,
+}
+
+/// When and how the eigenbasis is refreshed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Refresh<T> {
+    /// Steps from one refresh to the next.
+    pub period: u32,
+    /// How far each refresh goes; the default is to convergence.
+    pub limits: Limits<T>,
+    /// What becomes of S.
+    pub carry: Carry,
+}
+
+impl<T: Scalar> Refresh<T> {
+    /// Every `period` steps, to convergence, S turned along.
+    pub fn every(period: u32) -> Self {
+        Self { period, limits: Limits::default(), carry: Carry::Transport }
+    }
+
+    /// The same with another fate of S.
+    #[must_use]
+    pub fn carrying(self, carry: Carry) -> Self {
+        Self { carry, ..self }
+    }
+}
+
+/// How long a step may be in the Fisher metric: the step is scaled by
+/// nu = min(1, sqrt(r / (lr^2 sum K D))), D the preconditioned gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Clip<T> {
+    /// No limit.
+    None,
+    /// r is fixed: the KL clip.
+    Fixed(T),
+    /// r = share * N * (running mean of the loss): a share of what is left to gain, alike at any batch size.
+    ShareOfLoss(T),
+}
+
+/// All settings of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config<T> {
+    /// Learning rate lr, positive.
+    pub learning_rate: T,
+    /// Momentum in [0, 1). It lives in the eigenbasis and turns with it.
+    pub momentum: T,
+    /// Decoupled weight decay, at least 0: W <- (1 - lr decay) W, the bias excepted.
+    pub weight_decay: T,
+    /// Limit on the length of a step.
+    pub clip: Clip<T>,
+    /// Damping lambda.
+    pub damping: Damping<T>,
+    /// Levenberg-Marquardt adaptation of the damping, off by default.
+    pub adaptation: Option<Adaptation<T>>,
+    /// Which gradients enter the statistics.
+    pub fisher: Fisher,
+    /// How S is estimated.
+    pub estimator: Estimator,
+    /// Steps from one update of the factors to the next.
+    pub factor_period: u32,
+    /// Forgetting of the factors.
+    pub factors: Averaging<T>,
+    /// Forgetting of the scalings.
+    pub scalings: Averaging<T>,
+    /// Refresh of the eigenbasis.
+    pub refresh: Refresh<T>,
+}
+
+impl<T: Scalar> Default for Config<T> {
+    /// The recommended setting; the README shows how it was chosen and what it reaches.
+    fn default() -> Self {
+        Self {
+            learning_rate: T::from_f64(0.1),
+            momentum: T::from_f64(0.9),
+            weight_decay: T::ZERO,
+            clip: Clip::Fixed(T::from_f64(3e-4)),
+            damping: Damping::Absolute(T::from_f64(1e-2)),
+            adaptation: None,
+            fisher: Fisher::Sampled,
+            estimator: Estimator::PerExampleRunning,
+            factor_period: 1,
+            factors: Averaging::Memory(T::from_f64(2000.0)),
+            scalings: Averaging::Memory(T::from_f64(2000.0)),
+            refresh: Refresh::every(20),
+        }
+    }
+}
+
+impl<T: Scalar> Config<T> {
+    /// The paper's EKFAC (Algorithm 1): the empirical Fisher, factors and S from the present batch.
+    pub fn paper(learning_rate: T, damping: T, period: u32) -> Self {
+        Self {
+            learning_rate,
+            momentum: T::ZERO,
+            clip: Clip::None,
+            damping: Damping::Absolute(damping),
+            fisher: Fisher::Empirical,
+            estimator: Estimator::PerExampleFresh,
+            factors: Averaging::Decay(T::ZERO),
+            scalings: Averaging::Decay(T::ZERO),
+            refresh: Refresh::every(period),
+            ..Self::default()
+        }
+    }
+
+    /// The paper's EKFAC-ra as in the authors' code: S is an average of the squared mean gradient with weight `decay`
+    /// for the old value, reset to the Kronecker product at every refresh.
+    pub fn paper_running(learning_rate: T, damping: T, period: u32, decay: T) -> Self {
+        Self {
+            estimator: Estimator::MeanGradientRunning,
+            scalings: Averaging::Decay(decay),
+            refresh: Refresh::every(period).carrying(Carry::Reset),
+            ..Self::paper(learning_rate, damping, period)
+        }
+    }
+
+    /// K-FAC (Martens and Grosse 2015) with damping factored by pi, as a baseline on the same machinery. Factors and
+    /// inverses are taken every `period` steps, as in the authors' code.
+    pub fn kfac(learning_rate: T, damping: T, period: u32) -> Self {
+        Self {
+            estimator: Estimator::Kronecker,
+            damping: Damping::Factored(damping),
+            factor_period: period,
+            ..Self::paper(learning_rate, damping, period)
+        }
+    }
+
+    /// Refuses settings out of range.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] naming the setting.
+    pub fn check(&self) -> Result<(), Error> {
+        expect(self.learning_rate > T::ZERO && self.learning_rate.is_finite(), "learning_rate")?;
+        expect(self.momentum >= T::ZERO && self.momentum < T::ONE, "momentum")?;
+        expect(
+            self.weight_decay >= T::ZERO && self.weight_decay * self.learning_rate < T::ONE,
+            "weight_decay",
+        )?;
+        match self.clip {
+            Clip::None => {}
+            Clip::Fixed(r) | Clip::ShareOfLoss(r) => expect(r > T::ZERO && r.is_finite(), "clip")?,
+        }
+        self.damping.check()?;
+        // Factored damping damps the two factors, so it needs S to be their product.
+        let factored = matches!(self.damping, Damping::Factored(_));
+        expect(!factored || self.estimator == Estimator::Kronecker, "damping")?;
+        if let Some(adaptation) = &self.adaptation {
+            adaptation.check()?;
+        }
+        expect(self.factor_period > 0, "factor_period")?;
+        self.factors.check("factors")?;
+        self.scalings.check("scalings")?;
+        expect(self.refresh.period > 0, "refresh.period")?;
+        expect(self.refresh.limits.sweeps > 0, "refresh.limits.sweeps")?;
+        expect(self.refresh.limits.threshold >= T::ZERO, "refresh.limits.threshold")
+    }
+}
+
+pub(crate) fn expect(holds: bool, argument: &'static str) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::OutOfRange { argument, index: 0 }) }
+}

@@ -1,0 +1,143 @@
+//! Damping: what is added to the scalings before the division, in one place and once.
+//!
+//! ```text
+//! absolute   D = K / (S + lambda)
+//! relative   D = K / (S + f mean(S))
+//! factored   D_ij = K_ij / ((b_i + sqrt(lambda)/pi) (a_j + sqrt(lambda) pi)),  pi^2 = (tr A / n) / (tr B / m)
+//! ```
+//!
+//! Factored damping is K-FAC's (Martens and Grosse 2015, section 6.3), a = diag C_A, b = diag C_B. The damping is never
+//! stored in S, so it cannot be added twice. It has a floor, eps * mean(S) and [`Damping::MINIMUM`], since division by
+//! zero would follow otherwise.
+//!
+//! Levenberg-Marquardt adaptation (ibid., section 6.5) compares the change of the loss with the quadratic model
+//! M = K . d + d (S + lambda) d / 2 of the step d in the eigenbasis, where it costs m n operations and no product.
+
+use crate::{Error, Scalar, config::expect, layer::LayerMut};
+
+/// How the scalings are damped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Damping<T> {
+    /// S + lambda.
+    Absolute(T),
+    /// S + share * mean(S), layer by layer.
+    RelativeToMean(T),
+    /// K-FAC's factored damping with pi, for [`Estimator::Kronecker`](crate::Estimator::Kronecker) only.
+    Factored(T),
+}
+
+impl<T: Scalar> Damping<T> {
+    /// The smallest damping ever used: 1e-20.
+    pub const MINIMUM: f64 = 1e-20;
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let (Damping::Absolute(value) | Damping::RelativeToMean(value) | Damping::Factored(value)) = *self;
+        expect(value > T::ZERO && value.is_finite(), "damping")
+    }
+
+    /// The damping of one layer, its strength multiplied by `multiplier`.
+    pub(crate) fn of_layer(&self, layer: &LayerMut<'_, T>, multiplier: T) -> LayerDamping<T> {
+        let mean = layer.mean_scaling();
+        let floored = |value: T| value.maximum(T::EPSILON * mean).maximum(T::from_f64(Self::MINIMUM));
+        match *self {
+            Damping::Absolute(lambda) => LayerDamping::Sum(floored(lambda * multiplier)),
+            Damping::RelativeToMean(share) => LayerDamping::Sum(floored(share * multiplier * mean)),
+            Damping::Factored(lambda) => {
+                let root = floored(lambda * multiplier).sqrt();
+                let pi = pi(layer);
+                LayerDamping::Factored { a: root * pi, b: root / pi }
+            }
+        }
+    }
+}
+
+/// K-FAC's pi = sqrt((tr A / n) / (tr B / m)); 1 when either factor is zero.
+pub fn pi<T: Scalar>(layer: &LayerMut<'_, T>) -> T {
+    let mean_a = layer.input_factor().trace() / T::from_usize(layer.shape().columns());
+    let mean_b = layer.output_factor().trace() / T::from_usize(layer.shape().rows());
+    // Each root on its own: the quotient of a large and a small mean could overflow.
+    if mean_a > T::ZERO && mean_b > T::ZERO { mean_a.sqrt() / mean_b.sqrt() } else { T::ONE }
+}
+
+/// The damping of one layer, worked out for one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LayerDamping<T> {
+    Sum(T),
+    Factored { a: T, b: T },
+}
+
+impl<T: Scalar> LayerDamping<T> {
+    /// Fills `out` with the damped scalings of column j.
+    pub(crate) fn denominators(&self, layer: &LayerMut<'_, T>, column: usize, out: &mut [T]) {
+        match *self {
+            LayerDamping::Sum(lambda) => {
+                let scalings = layer.scalings().column(column).unwrap_or_default();
+                out.iter_mut().zip(scalings).for_each(|(into, s)| *into = *s + lambda);
+            }
+            LayerDamping::Factored { a, b } => {
+                let value = layer.input_factor().values().nth(column).unwrap_or(T::ZERO);
+                let side = value.maximum(T::ZERO) + a;
+                for (into, value) in out.iter_mut().zip(layer.output_factor().values()) {
+                    *into = side * (value.maximum(T::ZERO) + b);
+                }
+            }
+        }
+    }
+}
+
+/// Levenberg-Marquardt adaptation: every `interval` steps the loss of the same batch is taken again after the step, and
+/// rho = (change of the loss) / (change that the quadratic model predicts) decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adaptation<T> {
+    /// Steps from one adaptation to the next; each costs one forward pass.
+    pub interval: u32,
+    /// The damping is multiplied by factor^interval below `low`, and divided by it above `high`; greater than 1.
+    pub factor: T,
+    /// Trust the model less below this ratio.
+    pub low: T,
+    /// Trust it more above this one.
+    pub high: T,
+    /// Bounds of the multiplier on the damping.
+    pub bounds: (T, T),
+}
+
+impl<T: Scalar> Default for Adaptation<T> {
+    /// Every 5 steps, factor 20/19, thresholds 1/4 and 3/4 (Martens and Grosse 2015, section 6.5), bounds 1e-4 to 1e4.
+    fn default() -> Self {
+        Self {
+            interval: 5,
+            factor: T::from_f64(20.0 / 19.0),
+            low: T::from_f64(0.25),
+            high: T::from_f64(0.75),
+            bounds: (T::from_f64(1e-4), T::from_f64(1e4)),
+        }
+    }
+}
+
+impl<T: Scalar> Adaptation<T> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        expect(self.interval > 0, "adaptation.interval")?;
+        expect(self.factor > T::ONE && self.factor.is_finite(), "adaptation.factor")?;
+        expect(self.low < self.high, "adaptation.low")?;
+        let (lowest, highest) = self.bounds;
+        expect(
+            lowest > T::ZERO && lowest <= T::ONE && highest >= T::ONE && highest.is_finite(),
+            "adaptation.bounds",
+        )
+    }
+
+    /// The next multiplier on the damping after a step that changed the loss by `change` where `predicted` was foretold.
+    /// A change that is NaN, or a prediction that is not a decrease, counts as distrust.
+    pub fn next(&self, multiplier: T, change: T, predicted: T) -> T {
+        let ratio = change / predicted;
+        let strength = (0..self.interval).fold(T::ONE, |power, _| power * self.factor);
+        let next = if !(predicted < T::ZERO && ratio >= self.low) {
+            multiplier * strength
+        } else if ratio > self.high {
+            multiplier / strength
+        } else {
+            multiplier
+        };
+        next.maximum(self.bounds.0).minimum(self.bounds.1)
+    }
+}

@@ -1,0 +1,78 @@
+//! The one error type: flat, `Copy`, without strings of its own. Every variant names the argument that is wrong.
+//!
+//! An `Err` means that the call was wrong and that nothing was written. What the *data* can do to a correct call
+//! (a NaN in a batch, a solve that hits its cap) is not an error but an [`Outcome`](crate::Outcome).
+
+use core::fmt;
+
+/// Why a call was refused. Nothing has been written when one of these is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A slice has the wrong length.
+    Length {
+        /// The argument.
+        argument: &'static str,
+        /// The length that the shapes ask for.
+        expected: usize,
+        /// The length that was given.
+        found: usize,
+    },
+    /// An argument that must hold something is empty, or a size is zero.
+    Empty {
+        /// The argument.
+        argument: &'static str,
+    },
+    /// A size does not fit into `usize`.
+    SizeOverflow {
+        /// The argument.
+        argument: &'static str,
+    },
+    /// A value is NaN or infinite.
+    NonFinite {
+        /// The argument.
+        argument: &'static str,
+        /// Where in its slice.
+        index: usize,
+    },
+    /// A value or setting lies outside its documented range.
+    OutOfRange {
+        /// The argument.
+        argument: &'static str,
+        /// Where in its slice; 0 for a single setting.
+        index: usize,
+    },
+    /// More refreshes in a row than [`step::MAX_FAILED_REFRESHES`](crate::step::MAX_FAILED_REFRESHES) did not converge.
+    RefreshFailed {
+        /// The layer, counted from the input.
+        layer: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Error::Length { argument, expected, found } => {
+                write!(formatter, "`{argument}` has {found} elements, but the shapes ask for {expected}")
+            }
+            Error::Empty { argument } => write!(formatter, "`{argument}` is empty or zero"),
+            Error::SizeOverflow { argument } => write!(formatter, "the size of `{argument}` overflows usize"),
+            Error::NonFinite { argument, index } => {
+                write!(formatter, "`{argument}` is NaN or infinite at index {index}")
+            }
+            Error::OutOfRange { argument, index } => {
+                write!(formatter, "`{argument}` is outside its documented range (index {index})")
+            }
+            Error::RefreshFailed { layer } => {
+                write!(formatter, "the eigenbasis of layer {layer} failed to converge too often in a row")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// Checks a length, naming the argument.
+pub(crate) fn expect_length(argument: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+    if expected == found { Ok(()) } else { Err(Error::Length { argument, expected, found }) }
+}

@@ -1,0 +1,303 @@
+//! The products of an EKFAC step, behind one trait: the hook for SIMD, threads and offload engines.
+//!
+//! [`Reference`] is core's own implementation. Its order of summation is part of its contract, so its bits are the same
+//! on every target: a sum over columns adds four terms, left to right, before it adds them to the running sum; a dot
+//! product runs over eight accumulators, element i into accumulator i mod 8, added up pairwise at the end. An engine
+//! may sum in another order and must document the difference.
+//!
+//! The averages are blended as `value += share * (mean - value)`: equal samples then leave the average exactly where it
+//! is, which `(1 - share) * value + share * mean` does not.
+//!
+//! Cost: 2 r c k operations for a product of r x k by k x c, N n (n + 1) for a symmetric update, 2 N m n for a squared
+//! one; no memory but the caller's scratch. Sizes are checked by the callers; a kernel given wrong ones computes on the
+//! common part and cannot panic.
+
+use crate::{MatrixMut, MatrixRef, Scalar, shape::packed_words};
+
+/// How the mean of a batch enters a running average.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Blend<T> {
+    /// value += share * (mean - value).
+    Move(T),
+    /// value += share * mean: a further term of a mean whose first one was moved in.
+    Add(T),
+}
+
+impl<T: Scalar> Blend<T> {
+    /// Blends one column of means into one column of values.
+    pub fn apply(self, values: &mut [T], means: &[T]) {
+        match self {
+            Blend::Move(share) => {
+                values.iter_mut().zip(means).for_each(|(value, mean)| *value += share * (*mean - *value));
+            }
+            Blend::Add(share) => {
+                values.iter_mut().zip(means).for_each(|(value, mean)| *value += share * *mean);
+            }
+        }
+    }
+}
+
+/// The products that an EKFAC step is made of. `out` comes first, sizes are those of the matrices.
+pub trait Kernels<T: Scalar>: Sync {
+    /// out = scale * left * right + keep * out.
+    fn product(
+        &self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    );
+
+    /// out = scale * left^T * right + keep * out.
+    fn product_left_transposed(
+        &self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    );
+
+    /// out = scale * left * right^T + keep * out.
+    fn product_right_transposed(
+        &self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    );
+
+    /// Blends (1/N) X X^T into a packed symmetric matrix; X is n x N. `scratch` has at least n words.
+    fn symmetric_update(&self, packed: &mut [T], x: MatrixRef<'_, T>, blend: Blend<T>, scratch: &mut [T]);
+
+    /// Blends (1/N) (G G) (A A)^T, squares element by element, into S; G is m x N, A is n x N. `scratch` has at least m words.
+    fn squared_product(
+        &self,
+        scalings: MatrixMut<'_, T>,
+        g: MatrixRef<'_, T>,
+        a: MatrixRef<'_, T>,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    );
+}
+
+/// Core's own kernels: a fixed order of summation, the same bits on every target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+impl<T: Scalar> Kernels<T> for Reference {
+    fn product(
+        &self,
+        mut out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        for (into, coefficients) in out.iter_columns_mut().zip(right.iter_columns()) {
+            rescale(into, keep);
+            let mut coefficients = coefficients.iter();
+            add_columns(into, left, || scale * coefficients.next().copied().unwrap_or(T::ZERO), |x| x);
+        }
+    }
+
+    fn product_left_transposed(
+        &self,
+        mut out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        for (into, column) in out.iter_columns_mut().zip(right.iter_columns()) {
+            rescale(into, keep);
+            for (value, other) in into.iter_mut().zip(left.iter_columns()) {
+                *value += scale * dot(other, column);
+            }
+        }
+    }
+
+    fn product_right_transposed(
+        &self,
+        mut out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        for (row, into) in out.iter_columns_mut().enumerate() {
+            rescale(into, keep);
+            let mut columns = right.iter_columns();
+            add_columns(into, left, || scale * nth_of_next(&mut columns, row), |x| x);
+        }
+    }
+
+    fn symmetric_update(&self, packed: &mut [T], x: MatrixRef<'_, T>, blend: Blend<T>, scratch: &mut [T]) {
+        let share = T::ONE / T::from_usize(x.columns().max(1));
+        for index in 0..x.rows() {
+            let start = packed_words(index);
+            let (Some(into), Some(mean)) = (packed.get_mut(start..=start + index), scratch.get_mut(..=index))
+            else {
+                return;
+            };
+            mean.fill(T::ZERO);
+            let mut columns = x.iter_columns();
+            add_columns(mean, x.top(index + 1), || share * nth_of_next(&mut columns, index), |x| x);
+            blend.apply(into, mean);
+        }
+    }
+
+    fn squared_product(
+        &self,
+        mut scalings: MatrixMut<'_, T>,
+        g: MatrixRef<'_, T>,
+        a: MatrixRef<'_, T>,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let share = T::ONE / T::from_usize(a.columns().max(1));
+        let Some(mean) = scratch.get_mut(..g.rows()) else { return };
+        for (row, into) in scalings.iter_columns_mut().enumerate() {
+            mean.fill(T::ZERO);
+            let mut columns = a.iter_columns();
+            let coefficient = || {
+                let value = nth_of_next(&mut columns, row);
+                share * (value * value)
+            };
+            add_columns(mean, g, coefficient, |x| x * x);
+            blend.apply(into, mean);
+        }
+    }
+}
+
+/// The dot product over eight accumulators.
+pub fn dot<T: Scalar>(left: &[T], right: &[T]) -> T {
+    let mut sums = [T::ZERO; 8];
+    let (mut lefts, mut rights) = (left.chunks_exact(8), right.chunks_exact(8));
+    for (x, y) in (&mut lefts).zip(&mut rights) {
+        sums.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum += *x * *y);
+    }
+    let rest = lefts.remainder().iter().zip(rights.remainder());
+    sums.iter_mut().zip(rest).for_each(|(sum, (x, y))| *sum += *x * *y);
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+fn rescale<T: Scalar>(values: &mut [T], keep: T) {
+    if keep == T::ZERO {
+        values.fill(T::ZERO);
+    } else if keep != T::ONE {
+        values.iter_mut().for_each(|value| *value *= keep);
+    }
+}
+
+fn nth_of_next<'a, T: Scalar>(columns: &mut impl Iterator<Item = &'a [T]>, row: usize) -> T {
+    columns.next().and_then(|column| column.get(row)).copied().unwrap_or(T::ZERO)
+}
+
+/// into += sum over the columns of `matrix` of coefficient * map(column), four columns at a time.
+fn add_columns<T: Scalar>(
+    into: &mut [T],
+    matrix: MatrixRef<'_, T>,
+    mut coefficient: impl FnMut() -> T,
+    map: impl Fn(T) -> T,
+) {
+    let mut columns = matrix.iter_columns();
+    while let Some(first) = columns.next() {
+        let (Some(second), Some(third), Some(fourth)) = (columns.next(), columns.next(), columns.next())
+        else {
+            break;
+        };
+        let [a, b, c, d] = [coefficient(), coefficient(), coefficient(), coefficient()];
+        let quads = first.iter().zip(second).zip(third.iter().zip(fourth));
+        for (value, ((x, y), (z, w))) in into.iter_mut().zip(quads) {
+            *value += ((a * map(*x) + b * map(*y)) + c * map(*z)) + d * map(*w);
+        }
+    }
+    for column in matrix.iter_columns().skip(matrix.columns() / 4 * 4) {
+        let a = coefficient();
+        into.iter_mut().zip(column).for_each(|(value, x)| *value += a * map(*x));
+    }
+}
+
+/// Kernels that count what they are asked to do: multiplications and additions, the products' shares only.
+pub(crate) struct Counted<'a, T> {
+    kernels: &'a dyn Kernels<T>,
+    operations: u64,
+}
+
+impl<'a, T: Scalar> Counted<'a, T> {
+    pub(crate) fn new(kernels: &'a dyn Kernels<T>) -> Self {
+        Self { kernels, operations: 0 }
+    }
+
+    pub(crate) fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    /// Adds work done outside the products.
+    pub(crate) fn add(&mut self, operations: usize) {
+        self.operations = self.operations.saturating_add(operations as u64);
+    }
+
+    pub(crate) fn product(
+        &mut self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        self.add(2 * left.rows() * left.columns() * right.columns());
+        self.kernels.product(out, left, right, scale, keep);
+    }
+
+    pub(crate) fn product_left_transposed(
+        &mut self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        self.add(2 * left.rows() * left.columns() * right.columns());
+        self.kernels.product_left_transposed(out, left, right, scale, keep);
+    }
+
+    pub(crate) fn product_right_transposed(
+        &mut self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        self.add(2 * left.rows() * left.columns() * right.rows());
+        self.kernels.product_right_transposed(out, left, right, scale, keep);
+    }
+
+    pub(crate) fn symmetric_update(
+        &mut self,
+        packed: &mut [T],
+        x: MatrixRef<'_, T>,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        self.add(x.columns() * x.rows() * (x.rows() + 1));
+        self.kernels.symmetric_update(packed, x, blend, scratch);
+    }
+
+    pub(crate) fn squared_product(
+        &mut self,
+        scalings: MatrixMut<'_, T>,
+        g: MatrixRef<'_, T>,
+        a: MatrixRef<'_, T>,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        self.add(2 * g.rows() * a.rows() * a.columns());
+        self.kernels.squared_product(scalings, g, a, blend, scratch);
+    }
+}

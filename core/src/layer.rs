@@ -1,0 +1,265 @@
+//! The state of one layer: one contiguous, caller-owned buffer of [`Shape::words`] words, split once into views.
+//!
+//! *Invariant*: an all-zero buffer is a fresh layer (its bases become the identity at the first view), so a `static`
+//! costs no flash; copying the words copies the layer, bit for bit. *Cost*: a view is a dozen pointers. *Failure*: a
+//! buffer of the wrong length is refused.
+//!
+//! ```text
+//! header | C_A packed | U_A | C_B packed | U_B | S | velocity
+//! ```
+
+use crate::{
+    Error, MatrixMut, MatrixRef, Scalar, Shape,
+    carve::Carver,
+    error::expect_length,
+    factor::FactorMut,
+    jacobi::{Companion, Limits, Report, Turn},
+    shape::{HEADER, packed_words},
+};
+
+/// A view of one layer's state.
+#[derive(Debug)]
+pub struct LayerMut<'a, T> {
+    shape: Shape,
+    header: &'a mut [T],
+    input_factor: FactorMut<'a, T>,
+    output_factor: FactorMut<'a, T>,
+    scalings: &'a mut [T],
+    velocity: &'a mut [T],
+}
+
+/// Positions in the header.
+#[derive(Clone, Copy)]
+enum Mark {
+    Started = 0,
+    FactorWeight = 1,
+    ScalingWeight = 2,
+    FailedRefreshes = 3,
+}
+
+impl<'a, T: Scalar> LayerMut<'a, T> {
+    /// Views a buffer as a layer; an all-zero buffer becomes a fresh one.
+    ///
+    /// # Errors
+    /// A bad shape, or [`Error::Length`] when the buffer has not exactly [`Shape::words`] words.
+    ///
+    /// ```
+    /// use ekfac::{LayerMut, Shape};
+    /// const SHAPE: Shape = Shape::new(3, 2);
+    /// let mut buffer = [0.0_f32; SHAPE.words()];
+    /// let layer = LayerMut::new(SHAPE, &mut buffer)?;
+    /// assert_eq!(layer.input_factor().basis().get(1, 1), Some(1.0));
+    /// # Ok::<(), ekfac::Error>(())
+    /// ```
+    pub fn new(shape: Shape, buffer: &'a mut [T]) -> Result<Self, Error> {
+        shape.check()?;
+        expect_length("layer buffer", shape.words(), buffer.len())?;
+        let mut carver = Carver::new(buffer, "layer buffer", shape.words());
+        let mut take = |words| carver.take(words);
+        let (m, n) = (shape.rows(), shape.columns());
+        let header = take(HEADER)?;
+        let input_factor = FactorMut::over(n, take(packed_words(n))?, take(n * n)?);
+        let output_factor = FactorMut::over(m, take(packed_words(m))?, take(m * m)?);
+        let (scalings, velocity) = (take(m * n)?, take(m * n)?);
+        let mut layer = Self { shape, header, input_factor, output_factor, scalings, velocity };
+        if layer.mark(Mark::Started) == T::ZERO {
+            layer.input_factor.set_identity();
+            layer.output_factor.set_identity();
+            layer.set_mark(Mark::Started, T::ONE);
+        }
+        Ok(layer)
+    }
+
+    /// The same view for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> LayerMut<'_, T> {
+        LayerMut {
+            shape: self.shape,
+            header: self.header,
+            input_factor: self.input_factor.reborrow(),
+            output_factor: self.output_factor.reborrow(),
+            scalings: self.scalings,
+            velocity: self.velocity,
+        }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The factor A of the input activations, n x n.
+    pub fn input_factor(&self) -> &FactorMut<'a, T> {
+        &self.input_factor
+    }
+
+    /// The factor B of the pre-activation gradients, m x m.
+    pub fn output_factor(&self) -> &FactorMut<'a, T> {
+        &self.output_factor
+    }
+
+    /// The input factor, to load a basis from outside.
+    pub fn input_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
+        &mut self.input_factor
+    }
+
+    /// The output factor, to load a basis from outside.
+    pub fn output_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
+        &mut self.output_factor
+    }
+
+    /// S, m x n: rows in the order of U_B, columns in the order of U_A.
+    pub fn scalings(&self) -> MatrixRef<'_, T> {
+        MatrixRef::over(self.scalings, self.shape.rows(), self.shape.columns())
+    }
+
+    /// The mean of S.
+    pub fn mean_scaling(&self) -> T {
+        self.scalings.iter().fold(T::ZERO, |sum, s| sum + *s) / T::from_usize(self.shape.parameters())
+    }
+
+    /// The velocity in the eigenbasis, m x n, column-major.
+    pub fn velocity(&self) -> &[T] {
+        self.velocity
+    }
+
+    /// Sets the velocity to zero.
+    pub fn clear_velocity(&mut self) {
+        self.velocity.fill(T::ZERO);
+    }
+
+    /// Overwrites S with values from outside, which count as a full average.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::OutOfRange`] for a value that is negative or not finite: before any write.
+    pub fn load_scalings(&mut self, scalings: MatrixRef<'_, T>) -> Result<(), Error> {
+        expect_length("scalings", self.scalings.len(), scalings.as_slice().len())?;
+        let bad = |s: &T| !(*s >= T::ZERO && s.is_finite());
+        if let Some(index) = scalings.as_slice().iter().position(bad) {
+            return Err(Error::OutOfRange { argument: "scalings", index });
+        }
+        self.scalings.copy_from_slice(scalings.as_slice());
+        self.set_mark(Mark::ScalingWeight, T::ONE);
+        Ok(())
+    }
+
+    /// How many refreshes in a row did not converge.
+    pub fn failed_refreshes(&self) -> u32 {
+        self.mark(Mark::FailedRefreshes).to_f64() as u32
+    }
+
+    pub(crate) fn set_failed_refreshes(&mut self, count: u32) {
+        self.set_mark(Mark::FailedRefreshes, T::from_f64(f64::from(count)));
+    }
+
+    /// Moves the stored weight of the factors on and returns the share of the new batch in them.
+    pub(crate) fn advance_factors(&mut self, decay: T) -> T {
+        self.advance(Mark::FactorWeight, decay);
+        self.factor_share(decay)
+    }
+
+    /// The share of the newest batch in the factors.
+    pub(crate) fn factor_share(&self, decay: T) -> T {
+        (T::ONE - decay) / self.mark(Mark::FactorWeight)
+    }
+
+    /// Moves the stored weight of the scalings on.
+    pub(crate) fn advance_scalings(&mut self, decay: T) {
+        self.advance(Mark::ScalingWeight, decay);
+    }
+
+    /// The share of the newest batch in the scalings.
+    pub(crate) fn scaling_share(&self, decay: T) -> T {
+        (T::ONE - decay) / self.mark(Mark::ScalingWeight)
+    }
+
+    /// Makes S count as a full average from now on.
+    pub(crate) fn fill_scaling_weight(&mut self) {
+        self.set_mark(Mark::ScalingWeight, T::ONE);
+    }
+
+    /// A debiased average: with w' = rho w + (1 - rho) the new batch has the share (1 - rho) / w', all of it at first.
+    fn advance(&mut self, mark: Mark, decay: T) {
+        let weight = decay * self.mark(mark) + (T::ONE - decay);
+        self.set_mark(mark, weight.minimum(T::ONE));
+    }
+
+    pub(crate) fn refresh_input(&mut self, limits: Limits<T>) -> Report<T> {
+        let rows = self.shape.rows();
+        let companions = [
+            Companion::columns(self.scalings, rows, Turn::Moments),
+            Companion::columns(self.velocity, rows, Turn::Linear),
+        ];
+        self.input_factor.refresh(companions, limits)
+    }
+
+    pub(crate) fn refresh_output(&mut self, limits: Limits<T>) -> Report<T> {
+        let rows = self.shape.rows();
+        let companions = [
+            Companion::rows(self.scalings, rows, Turn::Moments),
+            Companion::rows(self.velocity, rows, Turn::Linear),
+        ];
+        self.output_factor.refresh(companions, limits)
+    }
+
+    pub(crate) fn scalings_mut(&mut self) -> MatrixMut<'_, T> {
+        MatrixMut::over(self.scalings, self.shape.rows(), self.shape.columns())
+    }
+
+    pub(crate) fn scalings_and_factors(
+        &mut self,
+    ) -> (MatrixMut<'_, T>, &FactorMut<'a, T>, &FactorMut<'a, T>) {
+        let scalings = MatrixMut::over(&mut *self.scalings, self.shape.rows(), self.shape.columns());
+        (scalings, &self.input_factor, &self.output_factor)
+    }
+
+    pub(crate) fn velocity_column_mut(&mut self, column: usize) -> Option<&mut [T]> {
+        let rows = self.shape.rows();
+        self.velocity.get_mut(column * rows..(column + 1) * rows)
+    }
+
+    fn mark(&self, mark: Mark) -> T {
+        self.header.get(mark as usize).copied().unwrap_or(T::ZERO)
+    }
+
+    fn set_mark(&mut self, mark: Mark, value: T) {
+        if let Some(word) = self.header.get_mut(mark as usize) {
+            *word = value;
+        }
+    }
+}
+
+/// A layer that owns its buffer and can live in a `static`. `WORDS` must be the shape's [`words`](Shape::words); another
+/// number is an error at the first view.
+///
+/// ```
+/// use ekfac::{Shape, StaticLayer};
+/// const SHAPE: Shape = Shape::new(16, 8);
+/// let mut layer: StaticLayer<f32, { SHAPE.words() }> = StaticLayer::new(SHAPE);
+/// assert_eq!(layer.view()?.shape().parameters(), 136);
+/// # Ok::<(), ekfac::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct StaticLayer<T, const WORDS: usize> {
+    shape: Shape,
+    words: [T; WORDS],
+}
+
+impl<T: Scalar, const WORDS: usize> StaticLayer<T, WORDS> {
+    /// A fresh layer.
+    pub const fn new(shape: Shape) -> Self {
+        Self { shape, words: [T::ZERO; WORDS] }
+    }
+
+    /// The view that does the work.
+    ///
+    /// # Errors
+    /// Those of [`LayerMut::new`].
+    pub fn view(&mut self) -> Result<LayerMut<'_, T>, Error> {
+        LayerMut::new(self.shape, &mut self.words)
+    }
+
+    /// The words, to save and to restore.
+    pub fn words_mut(&mut self) -> &mut [T] {
+        &mut self.words
+    }
+}

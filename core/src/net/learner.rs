@@ -1,0 +1,399 @@
+//! The learner: a network, its memory, and the corridor, for batches and for one example at a time.
+//!
+//! *Invariant*: state changes only in [`Learner::step`], and only for a batch that passed the gate. *Cost*: see
+//! [`step`](crate::step) and [`passes`](super::passes); memory [`Net::words`]. *Failure*: wrong lengths and classes are errors
+//! before any write; bad numbers are [`Outcome::Skipped`].
+
+use super::{
+    Initialization, Loss, Net, Targets,
+    memory::Memory,
+    passes::{self, Side, Source},
+    random::Stream,
+};
+use crate::{
+    Config, Error, Event, EventLog, Fisher, Kernels, LayerMut, MatrixMut, Outcome, Progress, Reason,
+    Reference, Scalar,
+    error::expect_length,
+    kernels::Counted,
+    step::{self, Room, Rooms, Run},
+};
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step<T> {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Mean loss of the batch before the step.
+    pub loss: T,
+    /// nu, by which the clip shortened the step; 1 when it did not.
+    pub shrink: T,
+    /// Levenberg-Marquardt's ratio of the true to the predicted change of the loss, on the steps that measure it.
+    pub reduction_ratio: Option<T>,
+}
+
+/// What an evaluation found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation<T> {
+    /// Mean loss an example.
+    pub loss: T,
+    /// Examples classified correctly; `None` for losses without classes.
+    pub correct: Option<usize>,
+    /// Examples seen.
+    pub examples: usize,
+}
+
+/// Trains a dense network by EKFAC on caller-owned memory.
+pub struct Learner<'a, T> {
+    net: Net<'a>,
+    config: Config<T>,
+    kernels: &'a dyn Kernels<T>,
+    progress: Progress<T>,
+    events: EventLog,
+    memory: Memory<'a, T>,
+}
+
+impl<'a, T: Scalar> Learner<'a, T> {
+    /// A fresh learner: Glorot-uniform weights from `seed`, zero biases. `memory` has at least
+    /// [`net.words(capacity)`](Net::words) words; batches may have up to `capacity` examples.
+    ///
+    /// # Errors
+    /// A bad network or setting, or [`Error::Length`] for too little memory.
+    pub fn new(
+        net: Net<'a>,
+        config: Config<T>,
+        seed: u64,
+        capacity: usize,
+        memory: &'a mut [T],
+    ) -> Result<Self, Error> {
+        let mut learner = Self::resume(net, config, Progress::new(seed), capacity, memory)?;
+        learner.memory.state_mut().fill(T::ZERO);
+        learner.initialize(Initialization::GlorotUniform)?;
+        Ok(learner)
+    }
+
+    /// A learner that goes on from state words and [`Progress`] that were saved: bit for bit the run that was not interrupted.
+    ///
+    /// # Errors
+    /// Those of [`Learner::new`].
+    pub fn resume(
+        net: Net<'a>,
+        config: Config<T>,
+        progress: Progress<T>,
+        capacity: usize,
+        memory: &'a mut [T],
+    ) -> Result<Self, Error> {
+        net.check()?;
+        config.check()?;
+        if capacity == 0 {
+            return Err(Error::Empty { argument: "capacity" });
+        }
+        let memory = Memory::new(&net, capacity, memory)?;
+        Ok(Self { net, config, kernels: &Reference, progress, events: EventLog::new(), memory })
+    }
+
+    /// The same with other kernels.
+    #[must_use]
+    pub fn with_kernels(self, kernels: &'a dyn Kernels<T>) -> Self {
+        Self { kernels, ..self }
+    }
+
+    /// Draws all weights anew from the seed.
+    ///
+    /// # Errors
+    /// None once the learner exists.
+    pub fn initialize(&mut self, initialization: Initialization) -> Result<(), Error> {
+        for (index, slot) in self.memory.slots(0).0.enumerate() {
+            // The complement keeps these streams apart from those of the steps.
+            let mut stream = Stream::new(!self.progress.seed, index as u64);
+            initialization.fill(slot.dense.shape(), &mut stream, slot.weights);
+        }
+        Ok(())
+    }
+
+    /// The network.
+    pub fn net(&self) -> &Net<'a> {
+        &self.net
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config<T> {
+        &self.config
+    }
+
+    /// Other settings from the next step on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]; the old settings stay.
+    pub fn set_config(&mut self, config: Config<T>) -> Result<(), Error> {
+        config.check()?;
+        self.config = config;
+        Ok(())
+    }
+
+    /// Counters so far; with [`state`](Self::state) all that a checkpoint needs.
+    pub fn progress(&self) -> &Progress<T> {
+        &self.progress
+    }
+
+    /// The last events.
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// Weights and layer states, [`Net::state_words`] words.
+    pub fn state(&self) -> &[T] {
+        self.memory.state()
+    }
+
+    /// W of one layer, m x n, bias last.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a layer that does not exist.
+    pub fn weights(&mut self, layer: usize) -> Result<MatrixMut<'_, T>, Error> {
+        let slot = self.memory.slot(layer, 0)?;
+        Ok(MatrixMut::over(slot.weights, slot.dense.shape().rows(), slot.dense.shape().columns()))
+    }
+
+    /// The EKFAC state of one layer.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a layer that does not exist.
+    pub fn layer(&mut self, layer: usize) -> Result<LayerMut<'_, T>, Error> {
+        let slot = self.memory.slot(layer, 0)?;
+        LayerMut::new(*slot.dense.shape(), slot.state)
+    }
+
+    /// One step on a batch: `inputs` is inputs x N, one column an example, N from 1 to the capacity.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Empty`], [`Error::OutOfRange`] for inputs and targets that do not fit, before any
+    /// write; [`Error::RefreshFailed`].
+    pub fn step(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Step<T>, Error> {
+        let batch = self.check_batch(inputs, &targets)?;
+        let mut counted = Counted::new(self.kernels);
+        let finite = passes::forward(&mut self.memory, &mut counted, inputs, batch);
+        let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
+        let loss = sum / T::from_usize(batch);
+        let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, reduction_ratio: None };
+        if !(finite && loss.is_finite()) {
+            step.outcome = Outcome::Skipped(self.blame(inputs));
+            self.finish(step.outcome, counted.operations());
+            return Ok(step);
+        }
+        self.backward(&mut counted, targets, batch);
+        let before = self.progress;
+        self.progress.note_loss(loss, self.config.scalings.decay(batch));
+        let mut rooms = LearnerRooms {
+            memory: &mut self.memory,
+            net: &self.net,
+            fisher: self.config.fisher,
+            counted: Counted::new(self.kernels),
+            inputs,
+            batch,
+        };
+        let mut run = Run { config: &self.config, counted, progress: &mut self.progress, batch };
+        let taken = step::step(&mut rooms, &mut run)?;
+        let operations = run.counted.operations() + rooms.counted.operations();
+        step.outcome = taken.outcome;
+        step.shrink = taken.shrink;
+        if matches!(step.outcome, Outcome::Skipped(_)) {
+            self.progress = before;
+        } else {
+            step.reduction_ratio = self.adapt(inputs, targets, loss, taken.predicted)?;
+        }
+        self.finish(step.outcome, operations);
+        Ok(step)
+    }
+
+    /// The outputs for one example.
+    ///
+    /// # Errors
+    /// [`Error::Length`] for a wrong width.
+    pub fn predict(&mut self, input: &[T]) -> Result<&[T], Error> {
+        expect_length("input", self.net.inputs(), input.len())?;
+        passes::forward(&mut self.memory, &mut Counted::new(self.kernels), input, 1);
+        let last = self.memory.slots(1).0.last();
+        last.map(|slot| &*slot.outputs).ok_or(Error::Empty { argument: "layers" })
+    }
+
+    /// Loss and accuracy over any number of examples. No state changes.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Empty`], [`Error::OutOfRange`] for data that do not fit.
+    pub fn evaluate(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Evaluation<T>, Error> {
+        let examples = self.check_examples(inputs, &targets)?;
+        let (width, outputs, capacity) = (self.net.inputs(), self.net.outputs(), self.memory.capacity());
+        let mut evaluation = Evaluation { loss: T::ZERO, correct: None, examples };
+        for (index, inputs) in inputs.chunks(width * capacity).enumerate() {
+            let batch = inputs.len() / width;
+            let targets = targets.slice(index * capacity, batch, outputs);
+            passes::forward(&mut self.memory, &mut Counted::new(self.kernels), inputs, batch);
+            let (sum, correct) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
+            evaluation.loss += sum;
+            if let Some(correct) = correct {
+                evaluation.correct = Some(evaluation.correct.unwrap_or(0) + correct);
+            }
+        }
+        evaluation.loss /= T::from_usize(examples);
+        Ok(evaluation)
+    }
+
+    /// The mean gradient of a batch in parameter coordinates, all layers one after another in the layout of their
+    /// weights, into `out` ([`Net::parameters`] words); returns the mean loss. For other optimisers and for tests; no state
+    /// changes.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Empty`], [`Error::OutOfRange`] for data that do not fit.
+    pub fn mean_gradient(
+        &mut self,
+        inputs: &[T],
+        targets: Targets<'_, T>,
+        out: &mut [T],
+    ) -> Result<T, Error> {
+        let batch = self.check_batch(inputs, &targets)?;
+        expect_length("out", self.net.parameters(), out.len())?;
+        let mut counted = Counted::new(self.kernels);
+        passes::forward(&mut self.memory, &mut counted, inputs, batch);
+        let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
+        let loss = self.net.loss();
+        passes::backward(
+            &mut self.memory,
+            &mut counted,
+            loss,
+            Source::Targets(targets),
+            Side::Training,
+            batch,
+        );
+        passes::mean_gradients(&mut self.memory, &mut counted, inputs, batch, out);
+        self.progress.operations += counted.operations();
+        Ok(sum / T::from_usize(batch))
+    }
+
+    fn check_examples(&self, inputs: &[T], targets: &Targets<'_, T>) -> Result<usize, Error> {
+        let width = self.net.inputs();
+        let examples = inputs.len() / width;
+        if inputs.is_empty() {
+            return Err(Error::Empty { argument: "inputs" });
+        }
+        expect_length("inputs", examples.max(1) * width, inputs.len())?;
+        targets.check(self.net.loss(), self.net.outputs(), examples)?;
+        Ok(examples)
+    }
+
+    fn check_batch(&self, inputs: &[T], targets: &Targets<'_, T>) -> Result<usize, Error> {
+        let batch = self.check_examples(inputs, targets)?;
+        if batch > self.memory.capacity() {
+            let expected = self.memory.capacity() * self.net.inputs();
+            return Err(Error::Length { argument: "inputs", expected, found: inputs.len() });
+        }
+        Ok(batch)
+    }
+
+    fn backward(&mut self, counted: &mut Counted<'_, T>, targets: Targets<'_, T>, batch: usize) {
+        let loss = self.net.loss();
+        passes::backward(&mut self.memory, counted, loss, Source::Targets(targets), Side::Training, batch);
+        if self.config.fisher == Fisher::Sampled {
+            let stream = Stream::new(self.progress.seed, self.progress.steps);
+            passes::backward(&mut self.memory, counted, loss, Source::Sampled(stream), Side::Fisher, batch);
+        }
+    }
+
+    /// Why a forward pass was not finite: inputs, weights, or what they make together.
+    fn blame(&mut self, inputs: &[T]) -> Reason {
+        if let Some(index) = crate::guard::first_non_finite(inputs) {
+            return Reason::NonFinite { layer: 0, argument: "activations", index };
+        }
+        for (layer, slot) in self.memory.slots(0).0.enumerate() {
+            if let Some(index) = crate::guard::first_non_finite(slot.weights) {
+                return Reason::NonFinite { layer, argument: "weights", index };
+            }
+        }
+        Reason::LossNotFinite
+    }
+
+    /// Levenberg-Marquardt: the loss of the same batch again, on the steps that are due.
+    fn adapt(
+        &mut self,
+        inputs: &[T],
+        targets: Targets<'_, T>,
+        loss: T,
+        predicted: T,
+    ) -> Result<Option<T>, Error> {
+        let Some(adaptation) = self.config.adaptation else { return Ok(None) };
+        if !(self.progress.steps + 1).is_multiple_of(u64::from(adaptation.interval)) {
+            return Ok(None);
+        }
+        let change = self.evaluate(inputs, targets)?.loss - loss;
+        self.progress.damping_multiplier =
+            adaptation.next(self.progress.damping_multiplier, change, predicted);
+        Ok(Some(change / predicted))
+    }
+
+    fn finish(&mut self, outcome: Outcome, operations: u64) {
+        let step = self.progress.steps;
+        match outcome {
+            Outcome::Applied => {}
+            Outcome::Skipped(reason) => self.events.write(Event { step, skipped: true, reason }),
+            Outcome::Degraded(reason) => self.events.write(Event { step, skipped: false, reason }),
+        }
+        self.progress.finish(outcome, operations);
+    }
+}
+
+/// The learner's layers, as the corridor sees them.
+struct LearnerRooms<'r, 'a, T> {
+    memory: &'r mut Memory<'a, T>,
+    net: &'r Net<'a>,
+    fisher: Fisher,
+    counted: Counted<'r, T>,
+    inputs: &'r [T],
+    batch: usize,
+}
+
+impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
+    fn layers(&self) -> usize {
+        self.net.layers().len()
+    }
+
+    fn room(&mut self, index: usize) -> Result<Room<'_, T>, Error> {
+        let inputs = self.inputs;
+        let (mut slots, scratch) = self.memory.slots(self.batch);
+        let below = if index > 0 { slots.nth(index - 1) } else { None };
+        let slot = slots.next().ok_or(Error::OutOfRange { argument: "layer", index })?;
+        let gradients = &*slot.gradients;
+        Ok(Room {
+            layer: LayerMut::new(*slot.dense.shape(), slot.state)?,
+            weights: slot.weights,
+            activations: below.map_or(inputs, |below| &*below.outputs),
+            gradients,
+            fisher_gradients: if self.fisher == Fisher::Empirical {
+                gradients
+            } else {
+                slot.fisher_gradients
+            },
+            projected_activations: slot.projected_activations,
+            projected_gradients: slot.projected_gradients,
+            mean_gradient: slot.mean_gradient,
+            scratch,
+        })
+    }
+
+    fn passes(&self) -> usize {
+        Loss::passes(self.fisher, self.net.outputs())
+    }
+
+    fn load(&mut self, pass: usize) -> Result<(), Error> {
+        if self.fisher == Fisher::Exact {
+            let loss = self.net.loss();
+            passes::backward(
+                self.memory,
+                &mut self.counted,
+                loss,
+                Source::Exact(pass),
+                Side::Fisher,
+                self.batch,
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! The learner's memory: one caller-owned buffer, the state of all layers first, the workspace after it.
+//!
+//! ```text
+//! state      for each layer: W (m n) | layer state (Shape::words)
+//! workspace  for each layer: h, z, g, g_Fisher, g~ (m N each) | a~ (n N) | K (m n, for N > 1)
+//!            then scratch shared by all: 2 max(m, n), and max(m n) at least for N > 1
+//! ```
+//!
+//! So one example at a time needs 6 m + n words a layer beyond the state. The state words and the
+//! [`Progress`](crate::Progress) are all that a checkpoint needs.
+
+use super::{Dense, Net};
+use crate::{Error, Scalar, carve::Carver};
+
+/// Words of all layers' weights and state.
+pub(crate) const fn state_words(layers: &[Dense]) -> usize {
+    let (mut words, mut rest) = (0_usize, layers);
+    while let [first, tail @ ..] = rest {
+        let shape = first.shape();
+        words = words.saturating_add(shape.parameters()).saturating_add(shape.words());
+        rest = tail;
+    }
+    words
+}
+
+/// Words of workspace for batches of up to `capacity` examples.
+pub(crate) const fn workspace_words(layers: &[Dense], capacity: usize) -> usize {
+    let (mut words, mut rest) = (scratch_words(layers, capacity), layers);
+    while let [first, tail @ ..] = rest {
+        words = words.saturating_add(room_words(first, capacity));
+        rest = tail;
+    }
+    words
+}
+
+const fn room_words(layer: &Dense, capacity: usize) -> usize {
+    let shape = layer.shape();
+    let columns = shape.rows().saturating_mul(5).saturating_add(shape.columns());
+    columns.saturating_mul(capacity).saturating_add(gradient_words(layer, capacity))
+}
+
+const fn gradient_words(layer: &Dense, capacity: usize) -> usize {
+    if capacity > 1 { layer.shape().parameters() } else { 0 }
+}
+
+const fn scratch_words(layers: &[Dense], capacity: usize) -> usize {
+    let (mut words, mut rest) = (0, layers);
+    while let [first, tail @ ..] = rest {
+        let columns = first.shape().longest_side().saturating_mul(2);
+        let matrix = gradient_words(first, capacity);
+        let needed = if columns > matrix { columns } else { matrix };
+        words = if needed > words { needed } else { words };
+        rest = tail;
+    }
+    words
+}
+
+/// The buffer of a learner.
+#[derive(Debug)]
+pub(crate) struct Memory<'a, T> {
+    layers: &'a [Dense],
+    capacity: usize,
+    state: &'a mut [T],
+    rooms: &'a mut [T],
+    scratch: &'a mut [T],
+}
+
+/// The slices of one layer; those of the workspace cover N examples.
+pub(crate) struct Slot<'m, T> {
+    pub(crate) dense: Dense,
+    pub(crate) weights: &'m mut [T],
+    pub(crate) state: &'m mut [T],
+    /// h, m x N.
+    pub(crate) outputs: &'m mut [T],
+    /// z, m x N.
+    pub(crate) pre_activations: &'m mut [T],
+    /// g, m x N.
+    pub(crate) gradients: &'m mut [T],
+    /// g for the Fisher's targets, m x N.
+    pub(crate) fisher_gradients: &'m mut [T],
+    /// g~, m x N.
+    pub(crate) projected_gradients: &'m mut [T],
+    /// a~, n x N.
+    pub(crate) projected_activations: &'m mut [T],
+    /// K, m x n; empty for one example.
+    pub(crate) mean_gradient: &'m mut [T],
+}
+
+impl<'a, T: Scalar> Memory<'a, T> {
+    pub(crate) fn new(net: &Net<'a>, capacity: usize, buffer: &'a mut [T]) -> Result<Self, Error> {
+        let layers = net.layers();
+        let mut carver = Carver::new(buffer, "memory", net.words(capacity));
+        let state = carver.take(state_words(layers))?;
+        let scratch_words = scratch_words(layers, capacity);
+        let rooms = carver.take(workspace_words(layers, capacity).saturating_sub(scratch_words))?;
+        let scratch = carver.take(scratch_words)?;
+        Ok(Self { layers, capacity, state, rooms, scratch })
+    }
+
+    pub(crate) fn layers(&self) -> &'a [Dense] {
+        self.layers
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(crate) fn state(&self) -> &[T] {
+        self.state
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut [T] {
+        self.state
+    }
+
+    /// The slots of all layers for N examples, input to output, all borrowed at once, and the shared scratch.
+    pub(crate) fn slots(&mut self, batch: usize) -> (Slots<'_, T>, &mut [T]) {
+        let slots = Slots {
+            layers: self.layers,
+            capacity: self.capacity,
+            batch,
+            state: Carver::new(self.state, "memory", state_words(self.layers)),
+            rooms: Carver::new(self.rooms, "memory", 0),
+        };
+        (slots, self.scratch)
+    }
+
+    /// One layer's slot.
+    pub(crate) fn slot(&mut self, index: usize, batch: usize) -> Result<Slot<'_, T>, Error> {
+        self.slots(batch).0.nth(index).ok_or(Error::OutOfRange { argument: "layer", index })
+    }
+}
+
+/// Walks the slots. Ends early only on a buffer that is too short, which [`Memory::new`] has ruled out.
+pub(crate) struct Slots<'m, T> {
+    layers: &'m [Dense],
+    capacity: usize,
+    batch: usize,
+    state: Carver<'m, T>,
+    rooms: Carver<'m, T>,
+}
+
+impl<'m, T> Slots<'m, T> {
+    /// One slice of `side` words an example: room for the capacity, cut to the batch.
+    fn examples(&mut self, side: usize) -> Option<&'m mut [T]> {
+        let room = self.rooms.take(side * self.capacity).ok()?;
+        room.get_mut(..side * self.batch)
+    }
+}
+
+impl<'m, T> Iterator for Slots<'m, T> {
+    type Item = Slot<'m, T>;
+
+    fn next(&mut self) -> Option<Slot<'m, T>> {
+        let (dense, rest) = self.layers.split_first()?;
+        self.layers = rest;
+        let (m, n) = (dense.shape().rows(), dense.shape().columns());
+        let weights = self.state.take(m * n).ok()?;
+        let state = self.state.take(dense.shape().words()).ok()?;
+        let (outputs, pre_activations) = (self.examples(m)?, self.examples(m)?);
+        let (gradients, fisher_gradients) = (self.examples(m)?, self.examples(m)?);
+        let (projected_gradients, projected_activations) = (self.examples(m)?, self.examples(n)?);
+        let mean_gradient = self.rooms.take(gradient_words(dense, self.capacity)).ok()?;
+        let mean_gradient = if self.batch > 1 { mean_gradient } else { &mut [] };
+        Some(Slot {
+            dense: *dense,
+            weights,
+            state,
+            outputs,
+            pre_activations,
+            gradients,
+            fisher_gradients,
+            projected_gradients,
+            projected_activations,
+            mean_gradient,
+        })
+    }
+}

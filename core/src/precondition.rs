@@ -1,0 +1,214 @@
+//! The preconditioned gradient, and the step made of it.
+//!
+//! ```text
+//! K = U_B^T G U_A,   D = K / (S + lambda),   preconditioned gradient = U_B D U_A^T
+//! velocity <- mu velocity + nu D,   W <- W - lr U_B velocity U_A^T
+//! ```
+//!
+//! No square root: this is natural gradient (George et al. 2018, Algorithm 1). *Invariant*: K . D > 0 for every K != 0, so
+//! the step descends, and |D| <= |K| / lambda. *Cost*: 2 m n (m + n) operations for each of the two products with the bases;
+//! O(m) scratch for one example, m n for a batch. *Failure*: a step that would overflow is refused before any write
+//! ([`Survey::is_safe`]).
+
+use crate::{
+    MatrixMut, MatrixRef, Scalar,
+    damping::LayerDamping,
+    kernels::{Counted, dot},
+    layer::LayerMut,
+};
+
+/// A gradient in the eigenbasis, m x n.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Gradient<'a, T> {
+    /// Formed.
+    Matrix(MatrixRef<'a, T>),
+    /// That of one example, g~ a~^T, never formed.
+    Outer { gradient: &'a [T], activation: &'a [T] },
+}
+
+impl<T: Scalar> Gradient<'_, T> {
+    /// Writes column j into `out`.
+    pub(crate) fn column(&self, index: usize, out: &mut [T]) {
+        match *self {
+            Gradient::Matrix(matrix) => {
+                let column = matrix.column(index).unwrap_or_default();
+                out.iter_mut().zip(column).for_each(|(into, k)| *into = *k);
+            }
+            Gradient::Outer { gradient, activation } => {
+                let a = activation.get(index).copied().unwrap_or(T::ZERO);
+                out.iter_mut().zip(gradient).for_each(|(into, g)| *into = *g * a);
+            }
+        }
+    }
+}
+
+/// What a step would do, before it is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Survey<T> {
+    /// K . D, the squared length of the preconditioned gradient in the Fisher metric.
+    pub(crate) length: T,
+    largest_direction: T,
+    largest_velocity: T,
+    largest_weight: T,
+}
+
+impl<T: Scalar> Survey<T> {
+    /// Whether the step keeps every weight finite: |U_B v U_A^T| <= |v|_F <= sqrt(m n) max|v|.
+    pub(crate) fn is_safe(&self, plan: &Plan<T>, parameters: usize) -> bool {
+        let velocity = plan.momentum * self.largest_velocity + plan.shrink * self.largest_direction;
+        let step = plan.learning_rate * T::from_usize(parameters).sqrt() * velocity;
+        self.length.is_finite() && self.largest_weight + step < T::MAX / T::from_f64(4.0)
+    }
+}
+
+/// The numbers of one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Plan<T> {
+    pub(crate) learning_rate: T,
+    pub(crate) momentum: T,
+    pub(crate) weight_decay: T,
+    /// nu, by which the clip shortens the step.
+    pub(crate) shrink: T,
+}
+
+/// The quadratic model's two terms for the step that was taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Model<T> {
+    /// K . d.
+    pub(crate) slope: T,
+    /// d (S + lambda) d.
+    pub(crate) curvature: T,
+}
+
+/// Two columns of scratch: K and the denominators, turned into D.
+fn columns<T: Scalar>(scratch: &mut [T], rows: usize) -> Option<(&mut [T], &mut [T])> {
+    let (k, rest) = scratch.split_at_mut_checked(rows)?;
+    Some((k, rest.get_mut(..rows)?))
+}
+
+/// Looks at K and D without writing any state. `scratch`: 2 m words.
+pub(crate) fn survey<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    gradient: Gradient<'_, T>,
+    damping: LayerDamping<T>,
+    weights: &[T],
+    scratch: &mut [T],
+) -> Survey<T> {
+    let largest = |values: &[T]| values.iter().fold(T::ZERO, |largest, value| largest.maximum(value.abs()));
+    let mut survey = Survey {
+        length: T::ZERO,
+        largest_direction: T::ZERO,
+        largest_velocity: largest(layer.velocity()),
+        largest_weight: largest(weights),
+    };
+    let Some((k, d)) = columns(scratch, layer.shape().rows()) else { return survey };
+    for column in 0..layer.shape().columns() {
+        gradient.column(column, k);
+        damping.denominators(layer, column, d);
+        d.iter_mut().zip(&*k).for_each(|(d, k)| *d = *k / *d);
+        survey.length += dot(k, d);
+        survey.largest_direction = survey.largest_direction.maximum(largest(d));
+    }
+    survey
+}
+
+/// K <- K / (S + lambda), in place. `scratch`: m words.
+pub(crate) fn divide<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    k: &mut [T],
+    damping: LayerDamping<T>,
+    scratch: &mut [T],
+) {
+    let rows = layer.shape().rows();
+    let Some(denominators) = scratch.get_mut(..rows) else { return };
+    for (index, column) in k.chunks_exact_mut(rows).enumerate() {
+        damping.denominators(layer, index, denominators);
+        column.iter_mut().zip(&*denominators).for_each(|(k, s)| *k /= *s);
+    }
+}
+
+/// Moves the velocity in the eigenbasis. `scratch`: 2 m words. Returns the model's terms for d = -lr velocity.
+pub(crate) fn accelerate<T: Scalar>(
+    layer: &mut LayerMut<'_, T>,
+    gradient: Gradient<'_, T>,
+    damping: LayerDamping<T>,
+    plan: &Plan<T>,
+    scratch: &mut [T],
+) -> Model<T> {
+    let mut model = Model { slope: T::ZERO, curvature: T::ZERO };
+    let rows = layer.shape().rows();
+    let Some((k, d)) = columns(scratch, rows) else { return model };
+    for column in 0..layer.shape().columns() {
+        gradient.column(column, k);
+        damping.denominators(layer, column, d);
+        let Some(velocity) = layer.velocity_column_mut(column) else { return model };
+        for ((v, k), s) in velocity.iter_mut().zip(&*k).zip(&*d) {
+            *v = plan.momentum * *v + plan.shrink * (*k / *s);
+            let step = plan.learning_rate * *v;
+            model.slope -= *k * step;
+            model.curvature += step * step * *s;
+        }
+    }
+    model
+}
+
+/// W <- (1 - lr decay) W - lr U_B velocity U_A^T. With m n words of scratch by two products; with 2 m words column by
+/// column, with as many operations.
+pub(crate) fn apply<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    plan: &Plan<T>,
+    weights: &mut [T],
+    scratch: &mut [T],
+) {
+    let shape = layer.shape();
+    let keep = T::ONE - plan.learning_rate * plan.weight_decay;
+    if keep < T::ONE {
+        let decayed = shape.rows() * shape.inputs();
+        weights.iter_mut().take(decayed).for_each(|weight| *weight *= keep);
+    }
+    let direction = MatrixRef::over(layer.velocity(), shape.rows(), shape.columns());
+    let scale = -plan.learning_rate;
+    if let Some(turned) = scratch.get_mut(..shape.parameters()) {
+        let out = MatrixMut::over(weights, shape.rows(), shape.columns());
+        turn_back(layer, counted, direction, scale, T::ONE, out, turned);
+    } else {
+        turn_back_by_columns(layer, counted, direction, scale, weights, scratch);
+    }
+}
+
+/// out = scale U_B X U_A^T + keep out, with m n words of scratch.
+pub(crate) fn turn_back<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    direction: MatrixRef<'_, T>,
+    scale: T,
+    keep: T,
+    out: MatrixMut<'_, T>,
+    scratch: &mut [T],
+) {
+    let (rows, columns) = (layer.shape().rows(), layer.shape().columns());
+    let basis = layer.output_factor().basis();
+    counted.product(MatrixMut::over(scratch, rows, columns), basis, direction, T::ONE, T::ZERO);
+    let turned = MatrixRef::over(scratch, rows, columns);
+    counted.product_right_transposed(out, turned, layer.input_factor().basis(), scale, keep);
+}
+
+/// out += scale U_B X U_A^T, one column of the result after another, with m words of scratch.
+fn turn_back_by_columns<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    direction: MatrixRef<'_, T>,
+    scale: T,
+    out: &mut [T],
+    scratch: &mut [T],
+) {
+    let rows = layer.shape().rows();
+    let Some(turned) = scratch.get_mut(..rows) else { return };
+    for (index, out) in out.chunks_exact_mut(rows).enumerate() {
+        let row = layer.input_factor().basis().row(index);
+        counted.product_right_transposed(MatrixMut::over(turned, rows, 1), direction, row, T::ONE, T::ZERO);
+        let column = MatrixRef::over(turned, rows, 1);
+        counted.product(MatrixMut::over(out, rows, 1), layer.output_factor().basis(), column, scale, T::ONE);
+    }
+}

@@ -1,0 +1,140 @@
+//! What a run has done so far, and what happened in it: small, `Copy`, and enough to go on bit for bit.
+
+use crate::Scalar;
+use core::fmt;
+
+/// Counters and scalars of a run. Together with the state words it is all that a checkpoint needs: every random draw is
+/// derived from `seed` and `steps`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress<T> {
+    /// Seed of the initial weights and of every sampled target.
+    pub seed: u64,
+    /// Steps whose batch was taken in.
+    pub steps: u64,
+    /// Steps whose batch was refused.
+    pub skipped: u64,
+    /// Steps that went less well than they should.
+    pub degraded: u64,
+    /// Rotations done, all factors together.
+    pub rotations: u64,
+    /// Multiplications and additions counted, everything together.
+    pub operations: u64,
+    /// What Levenberg-Marquardt adaptation multiplies the damping by.
+    pub damping_multiplier: T,
+    /// Debiased running mean of the loss per example.
+    pub mean_loss: T,
+    /// Stored weight of that mean.
+    pub mean_loss_weight: T,
+}
+
+impl<T: Scalar> Progress<T> {
+    /// The start of a run.
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            steps: 0,
+            skipped: 0,
+            degraded: 0,
+            rotations: 0,
+            operations: 0,
+            damping_multiplier: T::ONE,
+            mean_loss: T::ZERO,
+            mean_loss_weight: T::ZERO,
+        }
+    }
+
+    /// Counts a step and its work.
+    pub(crate) fn finish(&mut self, outcome: Outcome, operations: u64) {
+        self.operations += operations;
+        match outcome {
+            Outcome::Applied => self.steps += 1,
+            Outcome::Degraded(_) => {
+                self.steps += 1;
+                self.degraded += 1;
+            }
+            Outcome::Skipped(_) => self.skipped += 1,
+        }
+    }
+
+    pub(crate) fn note_loss(&mut self, loss: T, decay: T) {
+        let fresh = T::ONE - decay;
+        self.mean_loss_weight = (decay * self.mean_loss_weight + fresh).minimum(T::ONE);
+        self.mean_loss += fresh / self.mean_loss_weight * (loss - self.mean_loss);
+    }
+}
+
+/// Why a step was skipped or degraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A NaN or an infinity in the data of a layer.
+    NonFinite {
+        /// The layer, counted from the input.
+        layer: usize,
+        /// Which of its arguments.
+        argument: &'static str,
+        /// Where in it.
+        index: usize,
+    },
+    /// A magnitude beyond [`guard::limit`](crate::guard::limit).
+    TooLarge {
+        /// The layer, counted from the input.
+        layer: usize,
+        /// Which of its arguments.
+        argument: &'static str,
+        /// Where in it.
+        index: usize,
+    },
+    /// The loss of the batch is NaN or infinite.
+    LossNotFinite,
+    /// The step would have overflowed a weight: statistics are kept, weights and velocity are untouched.
+    StepTooLarge,
+    /// A refresh hit its cap on sweeps; the basis is valid, only less diagonal.
+    NotConverged {
+        /// The layer, counted from the input.
+        layer: usize,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Reason::NonFinite { layer, argument, index } => {
+                write!(formatter, "NaN or infinity in the {argument} of layer {layer}, index {index}")
+            }
+            Reason::TooLarge { layer, argument, index } => {
+                write!(formatter, "too large a value in the {argument} of layer {layer}, index {index}")
+            }
+            Reason::LossNotFinite => write!(formatter, "the loss is NaN or infinite"),
+            Reason::StepTooLarge => write!(formatter, "the step would overflow the weights"),
+            Reason::NotConverged { layer } => {
+                write!(formatter, "the eigenbasis of layer {layer} did not converge")
+            }
+        }
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All as it should be.
+    Applied,
+    /// The batch was refused: every byte of state is as before.
+    Skipped(Reason),
+    /// Taken in, but less well than it should.
+    Degraded(Reason),
+}
+
+/// One entry of the event log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Steps taken in before.
+    pub step: u64,
+    /// Whether the batch was refused.
+    pub skipped: bool,
+    /// What happened.
+    pub reason: Reason,
+}
+
+/// The last eight events.
+pub type EventLog = heapless::HistoryBuf<Event, 8>;

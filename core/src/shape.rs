@@ -1,0 +1,119 @@
+//! The shape of a layer: the only place where lengths are computed.
+//!
+//! A layer with `inputs` inputs and `outputs` outputs has a weight matrix W of m x n, m = outputs, n = inputs + 1 with
+//! a bias (the last column). Its state, one contiguous buffer, is
+//!
+//! ```text
+//! words = 4 + [n (n+1)/2 + n^2] + [m (m+1)/2 + m^2] + m n + m n
+//!         |    C_A       U_A        C_B        U_B     S     velocity
+//!         header: marks and the stored weights of the moving averages
+//! ```
+//!
+//! All lengths are `const fn`, so `static BUFFER: [f32; SHAPE.words()]` compiles. Sizes that overflow saturate at
+//! `usize::MAX`, which no buffer has; [`Shape::check`] turns them into an error.
+
+use crate::Error;
+
+/// Words in front of a layer's state: marks and the stored weights of the moving averages.
+pub const HEADER: usize = 4;
+
+/// Inputs, outputs and options of one layer.
+///
+/// ```
+/// use ekfac::Shape;
+/// const SHAPE: Shape = Shape::new(16, 8);
+/// static BUFFER: [f32; SHAPE.words()] = [0.0; SHAPE.words()];
+/// assert_eq!((SHAPE.rows(), SHAPE.columns(), SHAPE.parameters()), (8, 17, 136));
+/// assert_eq!(BUFFER.len(), 4 + (153 + 289) + (36 + 64) + 136 + 136);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    inputs: usize,
+    outputs: usize,
+    bias: bool,
+}
+
+impl Shape {
+    /// A layer with a bias.
+    pub const fn new(inputs: usize, outputs: usize) -> Self {
+        Self { inputs, outputs, bias: true }
+    }
+
+    /// The same without a bias.
+    #[must_use]
+    pub const fn without_bias(mut self) -> Self {
+        self.bias = false;
+        self
+    }
+
+    /// Inputs, the bias not counted.
+    pub const fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Outputs.
+    pub const fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Whether the last column of W is a bias.
+    pub const fn bias(&self) -> bool {
+        self.bias
+    }
+
+    /// m, the rows of W: outputs.
+    pub const fn rows(&self) -> usize {
+        self.outputs
+    }
+
+    /// n, the columns of W: inputs, plus 1 with a bias.
+    pub const fn columns(&self) -> usize {
+        self.inputs.saturating_add(self.bias as usize)
+    }
+
+    /// m n, the number of weights.
+    pub const fn parameters(&self) -> usize {
+        self.rows().saturating_mul(self.columns())
+    }
+
+    /// The larger side.
+    pub const fn longest_side(&self) -> usize {
+        if self.rows() > self.columns() { self.rows() } else { self.columns() }
+    }
+
+    /// Words of a layer's state; the formula stands in the [module](self) documentation.
+    pub const fn words(&self) -> usize {
+        HEADER
+            .saturating_add(factor_words(self.columns()))
+            .saturating_add(factor_words(self.rows()))
+            .saturating_add(self.parameters())
+            .saturating_add(self.parameters())
+    }
+
+    /// Refuses zero sizes and sizes that overflow.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::SizeOverflow`].
+    pub const fn check(&self) -> Result<(), Error> {
+        if self.inputs == 0 {
+            return Err(Error::Empty { argument: "inputs" });
+        }
+        if self.outputs == 0 {
+            return Err(Error::Empty { argument: "outputs" });
+        }
+        if self.words() == usize::MAX { Err(Error::SizeOverflow { argument: "shape" }) } else { Ok(()) }
+    }
+}
+
+/// Words of a packed symmetric matrix: n (n+1) / 2.
+pub const fn packed_words(size: usize) -> usize {
+    // One of the two is even; halving it first keeps the product exact.
+    let (half, other) =
+        if size.is_multiple_of(2) { (size / 2, size.saturating_add(1)) } else { (size / 2 + 1, size) };
+    half.saturating_mul(other)
+}
+
+/// Words of one factor: its covariance, packed, and its basis.
+pub const fn factor_words(size: usize) -> usize {
+    packed_words(size).saturating_add(size.saturating_mul(size))
+}
