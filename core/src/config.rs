@@ -8,6 +8,7 @@ use crate::{
 
 /// Which output gradients enter the factors and the scalings. The mean gradient always uses the training targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Fisher {
     /// The training gradients themselves: the empirical Fisher. No further backward pass.
     Empirical,
@@ -19,6 +20,7 @@ pub enum Fisher {
 
 /// How the scalings S are estimated (George et al. 2018, sections 3 and 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Estimator {
     /// S = mean over the batch of (g~ a~^T)^2: the paper's EKFAC.
     PerExampleFresh,
@@ -32,6 +34,7 @@ pub enum Estimator {
 
 /// How fast a moving average forgets.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Averaging<T> {
     /// A fixed weight in [0, 1) for the old value at every step; 0 keeps the newest batch only.
     Decay(T),
@@ -58,6 +61,7 @@ impl<T: Scalar> Averaging<T> {
 
 /// What becomes of S when the basis is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Carry {
     /// S turns along with every rotation: its trace and sign stay.
     Transport,
@@ -69,6 +73,7 @@ pub enum Carry {
 
 /// When and how the eigenbasis is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Refresh<T> {
     /// Steps from one refresh to the next.
     pub period: u32,
@@ -94,6 +99,7 @@ impl<T: Scalar> Refresh<T> {
 /// How long a step may be in the Fisher metric: the step is scaled by
 /// nu = min(1, sqrt(r / (lr^2 sum K D))), D the preconditioned gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Clip<T> {
     /// No limit.
     None,
@@ -105,6 +111,7 @@ pub enum Clip<T> {
 
 /// All settings of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config<T> {
     /// Learning rate lr, positive.
     pub learning_rate: T,

@@ -17,6 +17,7 @@ use crate::{Error, Scalar, config::expect, layer::LayerMut};
 
 /// How the scalings are damped.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Damping<T> {
     /// S + lambda.
     Absolute(T),
@@ -88,6 +89,7 @@ impl<T: Scalar> LayerDamping<T> {
 /// Levenberg-Marquardt adaptation: every `interval` steps the loss of the same batch is taken again after the step, and
 /// rho = (change of the loss) / (change that the quadratic model predicts) decides.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Adaptation<T> {
     /// Steps from one adaptation to the next; each costs one forward pass.
     pub interval: u32,

@@ -23,6 +23,7 @@ use crate::{Error, MatrixRef, Scalar, error::expect_length, guard, shape::packed
 
 /// When a solve ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits<T> {
     /// Most sweeps over all pairs.
     pub sweeps: u32,

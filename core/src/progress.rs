@@ -6,6 +6,7 @@ use core::fmt;
 /// Counters and scalars of a run. Together with the state words it is all that a checkpoint needs: every random draw is
 /// derived from `seed` and `steps`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Progress<T> {
     /// Seed of the initial weights and of every sampled target.
     pub seed: u64,

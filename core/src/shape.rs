@@ -27,6 +27,7 @@ pub const HEADER: usize = 4;
 /// assert_eq!(BUFFER.len(), 4 + (153 + 289) + (36 + 64) + 136 + 136);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Shape {
     inputs: usize,
     outputs: usize,

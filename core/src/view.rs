@@ -177,6 +177,11 @@ impl<'a, T: Scalar> MatrixMut<'a, T> {
         self.data
     }
 
+    /// The memory, for as long as the matrix was borrowed.
+    pub fn into_mut_slice(self) -> &'a mut [T] {
+        self.data
+    }
+
     /// The same matrix, read-only.
     pub fn as_ref(&self) -> MatrixRef<'_, T> {
         MatrixRef::over(self.data, self.rows, self.columns)

@@ -154,6 +154,14 @@ impl<'a, T: Scalar> Learner<'a, T> {
         Ok(MatrixMut::over(slot.weights, slot.dense.shape().rows(), slot.dense.shape().columns()))
     }
 
+    /// W of all layers at once, input to output.
+    pub fn iter_weights(&mut self) -> impl Iterator<Item = MatrixMut<'_, T>> {
+        self.memory.slots(0).0.map(|slot| {
+            let (rows, columns) = (slot.dense.shape().rows(), slot.dense.shape().columns());
+            MatrixMut::over(slot.weights, rows, columns)
+        })
+    }
+
     /// The EKFAC state of one layer.
     ///
     /// # Errors

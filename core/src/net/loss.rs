@@ -19,6 +19,7 @@ use crate::{Error, Fisher, Scalar, config::expect, error::expect_length};
 
 /// The loss of one example.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Loss {
     /// Half the summed squared error.
     SquaredError,

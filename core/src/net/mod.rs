@@ -44,6 +44,7 @@ pub type LayerList = heapless::Vec<Dense, MAX_LAYERS>;
 
 /// A dense layer: a shape and an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Dense {
     shape: Shape,
     activation: Activation,

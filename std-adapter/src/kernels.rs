@@ -1,0 +1,183 @@
+//! The products of a step through faer, for networks that are large enough.
+//!
+//! [`FaerKernels`] hands every product of more than [`CROSSOVER`] multiply-adds to faer's blocked, vectorised `matmul`, on
+//! one thread, and the rest to core's own [`Reference`]. *Accuracy*: sums run in another order than core's, so results
+//! differ in rounding, by at most k eps times the sum of magnitudes for k terms; the bits are the same from run to run on
+//! one machine, not between machines. Choose [`Reference`] where they must be. *Cost*: one reused buffer of n^2 or
+//! N (m + n) words. *Failure*: none; sizes come from the corridor.
+
+use ekfac::{Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar};
+use faer::{
+    Accum, MatMut, MatRef, Par,
+    linalg::matmul::{matmul, triangular, triangular::BlockStructure},
+    traits::{ComplexField, Conjugate},
+};
+use std::sync::{Mutex, PoisonError};
+
+/// Products with fewer multiply-adds than this stay with core: below, faer's set-up costs more than it saves.
+pub const CROSSOVER: usize = 16 * 16 * 16;
+
+/// A scalar that both core and faer know: `f32` or `f64`.
+pub trait Element: Scalar + ComplexField + Conjugate<Canonical = Self> {}
+impl Element for f32 {}
+impl Element for f64 {}
+
+/// Kernels through faer's products.
+#[derive(Debug, Default)]
+pub struct FaerKernels<T> {
+    buffer: Mutex<Vec<T>>,
+}
+
+fn view<'a, T: Scalar>(matrix: MatrixRef<'a, T>) -> MatRef<'a, T> {
+    MatRef::from_column_major_slice_with_stride(
+        matrix.as_slice(),
+        matrix.rows(),
+        matrix.columns(),
+        matrix.stride(),
+    )
+}
+
+fn view_mut<'a, T: Scalar>(matrix: &'a mut MatrixMut<'_, T>) -> MatMut<'a, T> {
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    MatMut::from_column_major_slice_mut(matrix.as_mut_slice(), rows, columns)
+}
+
+/// out = scale * left * right + keep * out.
+fn multiply<T: Element>(
+    mut out: MatrixMut<'_, T>,
+    left: MatRef<'_, T>,
+    right: MatRef<'_, T>,
+    scale: T,
+    keep: T,
+) {
+    let mut accumulate = Accum::Add;
+    if keep == T::ZERO {
+        accumulate = Accum::Replace;
+    } else if keep != T::ONE {
+        out.as_mut_slice().iter_mut().for_each(|value| *value *= keep);
+    }
+    matmul(view_mut(&mut out), accumulate, left, right, scale, Par::Seq);
+}
+
+impl<T: Element> FaerKernels<T> {
+    /// Kernels with an empty buffer, which grows to what the largest layer needs.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { buffer: Mutex::new(Vec::new()) }
+    }
+
+    fn with_buffer(&self, words: usize, work: impl FnOnce(&mut [T])) {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.len() < words {
+            buffer.resize(words, T::ZERO);
+        }
+        work(&mut buffer[..words]);
+    }
+}
+
+fn is_small(rows: usize, columns: usize, inner: usize) -> bool {
+    rows.saturating_mul(columns).saturating_mul(inner) < CROSSOVER
+}
+
+impl<T: Element> Kernels<T> for FaerKernels<T> {
+    fn product(
+        &self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        if is_small(left.rows(), right.columns(), left.columns()) {
+            return Reference.product(out, left, right, scale, keep);
+        }
+        multiply(out, view(left), view(right), scale, keep);
+    }
+
+    fn product_left_transposed(
+        &self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        if is_small(left.columns(), right.columns(), left.rows()) {
+            return Reference.product_left_transposed(out, left, right, scale, keep);
+        }
+        multiply(out, view(left).transpose(), view(right), scale, keep);
+    }
+
+    fn product_right_transposed(
+        &self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
+        if is_small(left.rows(), right.rows(), left.columns()) {
+            return Reference.product_right_transposed(out, left, right, scale, keep);
+        }
+        multiply(out, view(left), view(right).transpose(), scale, keep);
+    }
+
+    fn symmetric_update(&self, packed: &mut [T], x: MatrixRef<'_, T>, blend: Blend<T>, scratch: &mut [T]) {
+        let size = x.rows();
+        if is_small(size, size, x.columns()) {
+            return Reference.symmetric_update(packed, x, blend, scratch);
+        }
+        let share = T::ONE / T::from_usize(x.columns());
+        self.with_buffer(size * size, |square| {
+            let out = MatMut::from_column_major_slice_mut(square, size, size);
+            let x = view(x);
+            triangular::matmul(
+                out,
+                BlockStructure::TriangularUpper,
+                Accum::Replace,
+                x,
+                BlockStructure::Rectangular,
+                x.transpose(),
+                BlockStructure::Rectangular,
+                share,
+                Par::Seq,
+            );
+            let mut rest = packed;
+            for (index, column) in square.chunks_exact(size).enumerate() {
+                let (into, tail) = rest.split_at_mut(index + 1);
+                blend.apply(into, &column[..=index]);
+                rest = tail;
+            }
+        });
+    }
+
+    fn squared_product(
+        &self,
+        mut scalings: MatrixMut<'_, T>,
+        g: MatrixRef<'_, T>,
+        a: MatrixRef<'_, T>,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let (rows, columns, batch) = (g.rows(), a.rows(), a.columns());
+        if is_small(rows, columns, batch) {
+            return Reference.squared_product(scalings, g, a, blend, scratch);
+        }
+        let share = T::ONE / T::from_usize(batch);
+        self.with_buffer((rows + columns) * batch + rows * columns, |buffer| {
+            let (g_squares, rest) = buffer.split_at_mut(rows * batch);
+            let (a_squares, mean) = rest.split_at_mut(columns * batch);
+            square(g_squares, g.as_slice());
+            square(a_squares, a.as_slice());
+            let left = MatRef::from_column_major_slice(g_squares, rows, batch);
+            let right = MatRef::from_column_major_slice(a_squares, columns, batch);
+            let out = MatMut::from_column_major_slice_mut(mean, rows, columns);
+            matmul(out, Accum::Replace, left, right.transpose(), share, Par::Seq);
+            blend.apply(scalings.as_mut_slice(), mean);
+        });
+    }
+}
+
+fn square<T: Scalar>(into: &mut [T], from: &[T]) {
+    into.iter_mut().zip(from).for_each(|(square, value)| *square = *value * *value);
+}

@@ -1,0 +1,17 @@
+//! The std adapter of [`ekfac`]: owned networks, fast products, data, checkpoints and baselines.
+//!
+//! Nothing of EKFAC itself is computed here: the mathematics is written once, in core.
+
+pub mod atomic;
+pub mod baselines;
+pub mod checkpoint;
+pub mod data;
+pub mod kernels;
+mod network;
+#[cfg(feature = "program")]
+pub mod plot;
+#[cfg(feature = "program")]
+pub mod program;
+
+pub use kernels::FaerKernels;
+pub use network::{Network, OwnedLayer};

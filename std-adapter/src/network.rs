@@ -1,0 +1,219 @@
+//! Owners: a layer and a network that hold their memory in a `Vec` and hand out core's views.
+//!
+//! Nothing is computed here. *Invariant*: a [`Network`] is its state words and its [`Progress`]; both go into a
+//! [checkpoint](crate::checkpoint) and come back bit for bit. *Cost*: [`Net::words`] words. *Failure*: core's errors.
+
+use crate::kernels::{Element, FaerKernels};
+use ekfac::{
+    Config, Dense, Error, Evaluation, Event, Kernels, LayerMut, Learner, Loss, Net, Progress, Reference,
+    Scalar, Shape, Step, Targets,
+};
+
+/// The state of one layer, for a training loop of the user's own: view it and bind it to a
+/// [`Preconditioner`](ekfac::Preconditioner).
+///
+/// ```
+/// use ekfac::{Config, MatrixRef, Preconditioner, Progress, Shape};
+/// let shape = Shape::new(300, 100);
+/// let mut layer = ekfac_std::OwnedLayer::<f32>::new(shape)?;
+/// let mut workspace = vec![0.0; Preconditioner::<f32>::workspace_words(&shape, 32)];
+/// let (config, mut progress) = (Config::paper(0.1, 1e-2, 10), Progress::new(0));
+/// let mut ekfac = Preconditioner::new(layer.view()?, &config, &mut progress, &mut workspace);
+/// let (activations, gradients) = (vec![0.1; 300 * 32], vec![0.2; 100 * 32]);
+/// ekfac.observe(MatrixRef::new(&activations, 300, 32)?, MatrixRef::new(&gradients, 100, 32)?)?;
+/// # Ok::<(), ekfac::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OwnedLayer<T> {
+    shape: Shape,
+    words: Vec<T>,
+}
+
+impl<T: Scalar> OwnedLayer<T> {
+    /// A fresh layer.
+    ///
+    /// # Errors
+    /// A shape that is zero or overflows.
+    pub fn new(shape: Shape) -> Result<Self, Error> {
+        shape.check()?;
+        Ok(Self { shape, words: vec![T::ZERO; shape.words()] })
+    }
+
+    /// The view that does the work.
+    ///
+    /// # Errors
+    /// None once the layer exists.
+    pub fn view(&mut self) -> Result<LayerMut<'_, T>, Error> {
+        LayerMut::new(self.shape, &mut self.words)
+    }
+
+    /// The words, to save and to restore.
+    pub fn words_mut(&mut self) -> &mut [T] {
+        &mut self.words
+    }
+}
+
+/// A network that owns its weights, state and workspace.
+///
+/// ```
+/// use ekfac::{Activation::{Identity, Tanh}, Config, Dense, Loss, Targets};
+/// let layers = vec![Dense::new(4, 8, Tanh), Dense::new(8, 3, Identity)];
+/// let mut network = ekfac_std::Network::<f32>::new(layers, Loss::SoftmaxCrossEntropy, Config::default(), 1, 16)?;
+/// let step = network.step(&[0.5; 4 * 16], Targets::Classes(&[2; 16]))?;
+/// assert!(step.loss > 0.0);
+/// # Ok::<(), ekfac::Error>(())
+/// ```
+pub struct Network<T> {
+    layers: Vec<Dense>,
+    loss: Loss,
+    config: Config<T>,
+    progress: Progress<T>,
+    events: Vec<Event>,
+    capacity: usize,
+    memory: Vec<T>,
+    kernels: Box<dyn Kernels<T> + Send>,
+}
+
+impl<T: Element> Network<T> {
+    /// A fresh network with Glorot-uniform weights from `seed`, for batches of up to `capacity` examples, with
+    /// [`FaerKernels`].
+    ///
+    /// # Errors
+    /// A bad network or setting.
+    pub fn new(
+        layers: Vec<Dense>,
+        loss: Loss,
+        config: Config<T>,
+        seed: u64,
+        capacity: usize,
+    ) -> Result<Self, Error> {
+        let mut network = Self::resume(layers, loss, config, Progress::new(seed), capacity, &[])?;
+        network.with(|learner| learner.initialize(ekfac::Initialization::GlorotUniform))?;
+        Ok(network)
+    }
+
+    /// A network that goes on from saved state words; none at all for a zero state.
+    ///
+    /// # Errors
+    /// A bad network or setting, or [`Error::Length`] when there are state words of another number than the network's.
+    pub fn resume(
+        layers: Vec<Dense>,
+        loss: Loss,
+        config: Config<T>,
+        progress: Progress<T>,
+        capacity: usize,
+        state: &[T],
+    ) -> Result<Self, Error> {
+        let net = Net::new(&layers, loss);
+        net.check()?;
+        let (expected, found) = (net.state_words(), state.len());
+        if found != 0 && found != expected {
+            return Err(Error::Length { argument: "state", expected, found });
+        }
+        let mut memory = vec![T::ZERO; net.words(capacity)];
+        memory[..found].copy_from_slice(state);
+        let kernels = Box::new(FaerKernels::new());
+        let mut network =
+            Self { layers, loss, config, progress, events: Vec::new(), capacity, memory, kernels };
+        network.with(|_| Ok(()))?;
+        Ok(network)
+    }
+
+    /// The same with core's own kernels: slower on large layers, the same bits on every machine.
+    #[must_use]
+    pub fn deterministic(self) -> Self {
+        self.with_kernels(Box::new(Reference))
+    }
+
+    /// The same with other kernels.
+    #[must_use]
+    pub fn with_kernels(self, kernels: Box<dyn Kernels<T> + Send>) -> Self {
+        Self { kernels, ..self }
+    }
+
+    /// Lends the network as core's learner; what that changes is kept.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn with<R>(
+        &mut self,
+        work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let net = Net::new(&self.layers, self.loss);
+        let mut learner = Learner::resume(net, self.config, self.progress, self.capacity, &mut self.memory)?
+            .with_kernels(&*self.kernels);
+        let result = work(&mut learner);
+        self.progress = *learner.progress();
+        self.config = *learner.config();
+        self.events.extend(learner.events().oldest_ordered());
+        result
+    }
+
+    /// One step on a batch: one example after another.
+    ///
+    /// # Errors
+    /// Those of [`Learner::step`].
+    pub fn step(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Step<T>, Error> {
+        self.with(|learner| learner.step(inputs, targets))
+    }
+
+    /// Loss and accuracy over any number of examples.
+    ///
+    /// # Errors
+    /// Those of [`Learner::evaluate`].
+    pub fn evaluate(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Evaluation<T>, Error> {
+        self.with(|learner| learner.evaluate(inputs, targets))
+    }
+
+    /// The outputs for one example.
+    ///
+    /// # Errors
+    /// Those of [`Learner::predict`].
+    pub fn predict(&mut self, input: &[T]) -> Result<Vec<T>, Error> {
+        self.with(|learner| learner.predict(input).map(<[T]>::to_vec))
+    }
+
+    /// W of one layer, m x n, column-major, bias last.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a layer that does not exist.
+    pub fn weights(&mut self, layer: usize) -> Result<Vec<T>, Error> {
+        self.with(|learner| Ok(learner.weights(layer)?.as_mut_slice().to_vec()))
+    }
+
+    /// The layers and the loss.
+    #[must_use]
+    pub fn net(&self) -> Net<'_> {
+        Net::new(&self.layers, self.loss)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config<T> {
+        &self.config
+    }
+
+    /// Counters so far.
+    #[must_use]
+    pub fn progress(&self) -> &Progress<T> {
+        &self.progress
+    }
+
+    /// Everything out of the ordinary so far.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Weights and layer states: what a checkpoint holds.
+    #[must_use]
+    pub fn state(&self) -> &[T] {
+        &self.memory[..self.net().state_words()]
+    }
+
+    /// Bytes of weights, state and workspace.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.memory.as_slice())
+    }
+}

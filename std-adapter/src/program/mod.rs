@@ -1,0 +1,56 @@
+//! The program `ekfac`, feature `program`: one module a subcommand, so that tests can run them in process.
+//!
+//! An error is one line that says what to do next, and exit code 1; results go to standard output, progress bars and
+//! errors to standard error.
+
+pub mod compare;
+pub mod inspect;
+pub mod train;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// What a subcommand ends with when it fails.
+pub type ProgramError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Natural-gradient descent in a Kronecker-factored eigenbasis.
+#[derive(Debug, Parser)]
+#[command(name = "ekfac", version, about)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trains the same network from the same start by several optimisers, and draws their losses.
+    Compare(compare::Arguments),
+    /// Trains a network on a CSV, NPY or IDX file.
+    Train(train::Arguments),
+    /// Shows what a checkpoint holds.
+    Inspect(inspect::Arguments),
+}
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one subcommand.
+///
+/// # Errors
+/// Those of the subcommand.
+pub fn run(arguments: Arguments) -> Result<(), ProgramError> {
+    match arguments.command {
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+    }
+}

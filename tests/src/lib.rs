@@ -1,0 +1,3 @@
+//! Oracles.
+
+pub mod golden;
