@@ -264,7 +264,8 @@ fn sweep<T: Scalar>(packed: &mut [T], size: usize, companions: &mut [Companion<'
             let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
             let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
             // Two roots, since the product of two small diagonals would underflow.
-            if c_pq.abs() <= threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt() {
+            // The zero is tested by itself: a threshold that is no number must not divide by it.
+            if c_pq == T::ZERO || c_pq.abs() <= threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt() {
                 continue;
             }
             let rotation = Rotation::annihilating(c_pp, c_qq, c_pq);

@@ -23,11 +23,13 @@ fn sizes() -> impl Iterator<Item = usize> {
 
 /// A solved matrix, widened.
 struct Solved<T> {
-    /// What was solved, after rounding to the type.
+    /// What was solved, after rounding to the type, scaled near 1.
     matrix: DMatrix<f64>,
     packed: Vec<T>,
     basis: DMatrix<f64>,
     report: Report<T>,
+    /// A power of two that brings the entries near 1, so that squares in the measures stay in range.
+    unscale: f64,
 }
 
 fn solve<T: Scalar>(matrix: &DMatrix<f64>, limits: Limits<T>) -> Solved<T> {
@@ -37,7 +39,11 @@ fn solve<T: Scalar>(matrix: &DMatrix<f64>, limits: Limits<T>) -> Solved<T> {
     let (mut packed, mut basis) = (vec![T::ZERO; size * (size + 1) / 2], vec![T::ZERO; size * size]);
     let report = jacobi::eigen(given, &mut packed, &mut basis, limits).expect("finite");
     let basis = dense(MatrixRef::new(&basis, size, size).expect("a square"));
-    Solved { matrix: dense(given), packed, basis, report }
+    let matrix = dense(given);
+    let largest = matrix.amax();
+    // Halved, since a power beyond 2^1023 is no number.
+    let unscale = if largest > 0.0 { 2.0_f64.powi(-(largest.log2() as i32) / 2) } else { 1.0 };
+    Solved { matrix: matrix * unscale * unscale, packed, basis, report, unscale }
 }
 
 impl<T: Scalar> Solved<T> {
@@ -46,7 +52,12 @@ impl<T: Scalar> Solved<T> {
     }
 
     fn values(&self) -> Vec<f64> {
-        (0..self.size()).map(|i| jacobi::diagonal(&self.packed, i).to_f64()).collect()
+        self.inside().diagonal().iter().copied().collect()
+    }
+
+    /// C, scaled like the matrix.
+    fn inside(&self) -> DMatrix<f64> {
+        unpacked(&self.packed, self.size()) * self.unscale * self.unscale
     }
 
     /// n u, or u for the empty matrix.
@@ -56,7 +67,7 @@ impl<T: Scalar> Solved<T> {
 
     /// |A - U C U^T| / (|A| n u); with `diagonal` only the eigenvalues of C count.
     fn residual(&self, diagonal: bool) -> f64 {
-        let mut inside = unpacked(&self.packed, self.size());
+        let mut inside = self.inside();
         if diagonal {
             inside = DMatrix::from_diagonal(&inside.diagonal());
         }
@@ -80,7 +91,8 @@ fn kinds(size: usize, draws: &mut Draws) -> Vec<(&'static str, DMatrix<f64>)> {
         &root * root.transpose() / count.max(1) as f64
     };
     let random = draws.matrix(size, size);
-    let geometric = spectrum(&|i| 2.0_f64.powf(-30.0 * i as f64 / size as f64) * if i % 2 == 0 { 1.0 } else { -1.0 });
+    let geometric =
+        spectrum(&|i| 2.0_f64.powf(-30.0 * i as f64 / size as f64) * if i % 2 == 0 { 1.0 } else { -1.0 });
     let clustered = spectrum(&|i| if i == 0 { 1.0 } else { 1e-3 });
     let duplicated = spectrum(&|i| (i / 2 + 1) as f64);
     vec![
@@ -108,6 +120,12 @@ struct Worst {
     norm: f64,
 }
 
+/// Sweeps allowed: 10, but for spectra that reach below the rounding noise. What is left there is an indefinite block of
+/// noise that the relative stop solves after all the rest; these kinds were measured at 12 in `f32` and 15 in `f64`.
+fn sweep_limit(kind: &str) -> u32 {
+    if matches!(kind, "ones" | "rank 1" | "rank n/2" | "graded spectrum") { 16 } else { 10 }
+}
+
 fn check_kinds<T: Scalar>(scale: f64, seed: u64) -> Worst {
     let mut draws = Draws::new(seed);
     let mut worst = Worst::default();
@@ -116,13 +134,14 @@ fn check_kinds<T: Scalar>(scale: f64, seed: u64) -> Worst {
             let solved = solve::<T>(&(matrix * scale), Limits::default());
             let place = format!("{kind}, n = {size}, scale {scale:e}, seed {seed}: {:?}", solved.report);
             let (residual, orthogonality) = (solved.residual(true), solved.orthogonality());
-            assert!(solved.report.converged && solved.report.sweeps <= 30, "{place}");
+            assert!(solved.report.converged && solved.report.sweeps <= sweep_limit(kind), "{place}");
             assert!(residual <= RATIO && orthogonality <= RATIO, "{place}: {residual}, {orthogonality}");
             assert!(solved.report.off_diagonal.to_f64() <= solved.rounding(), "{place}");
             // The trace may cancel, so it is measured against the sum of the sizes.
             let size_of_trace = solved.matrix.norm().max(f64::MIN_POSITIVE);
             let trace = (solved.values().iter().sum::<f64>() - solved.matrix.trace()).abs() / size_of_trace;
-            let norm = solved.values().iter().map(|value| (value / size_of_trace).powi(2)).sum::<f64>().sqrt();
+            let norm =
+                solved.values().iter().map(|value| (value / size_of_trace).powi(2)).sum::<f64>().sqrt();
             let norm = (norm - (solved.matrix / size_of_trace).norm()).abs();
             let rounding = RATIO * size.max(1) as f64 * unit::<T>();
             assert!(trace <= rounding && norm <= rounding, "{place}: trace {trace:e}, norm {norm:e}");
@@ -160,7 +179,8 @@ fn the_largest_and_the_smallest_finite_entries_give_finite_results() {
             assert!(solved.values().iter().all(|value| value.is_finite()), "{scale:e}, n = {size}");
             assert!(solved.orthogonality() <= RATIO, "{scale:e}, n = {size}");
             // Near the bottom of the range the values themselves are coarse: one step of a subnormal.
-            let step = f64::from(f32::from_bits(1)) / solved.matrix.norm() / solved.rounding();
+            let step = f64::from(f32::from_bits(1)) * solved.unscale.powi(2);
+            let step = step / solved.matrix.norm() / solved.rounding();
             let residual = solved.residual(true);
             assert!(residual <= RATIO + 2.0 * size as f64 * step, "{scale:e}, n = {size}: {residual}");
         }
@@ -242,7 +262,8 @@ fn non_finite_entries_are_refused_before_any_write() {
                 let mut values = vec![0.5_f32; size * size];
                 values[j * size + i] = bad;
                 let matrix = MatrixRef::new(&values, size, size).unwrap();
-                let (mut packed, mut basis) = (vec![7.5_f32; size * (size + 1) / 2], vec![-2.25; size * size]);
+                let (mut packed, mut basis) =
+                    (vec![7.5_f32; size * (size + 1) / 2], vec![-2.25; size * size]);
                 let outcome = jacobi::eigen(matrix, &mut packed, &mut basis, Limits::default());
                 let expected = Error::NonFinite { argument: "matrix", index: j * size + i };
                 assert_eq!(outcome, Err(expected), "n = {size}, ({i}, {j}), {bad}");
@@ -285,7 +306,7 @@ fn check_partial_solve<T: Scalar>(seed: u64) -> (f64, f64) {
         assert!(!solved.report.converged && solved.report.sweeps == sweeps, "{place}");
         let (residual, orthogonality) = (solved.residual(false), solved.orthogonality());
         assert!(residual <= RATIO && orthogonality <= RATIO, "{place}: {residual}, {orthogonality}");
-        let inside = unpacked(&solved.packed, size);
+        let inside = solved.inside();
         let off = (&inside - DMatrix::from_diagonal(&inside.diagonal())).norm() / inside.norm();
         let reported = solved.report.off_diagonal.to_f64();
         assert!((off - reported).abs() <= 10.0 * solved.rounding() * off, "{place}: {off:e}");

@@ -49,7 +49,7 @@ fn check_folder(folder: &Path) -> Report {
 fn committed_golden_vectors_agree() {
     let report = check_folder(&committed_folder());
     for (kind, count) in
-        [("linear", 12), ("linear_sequence", 1), ("trajectory clf", 3), ("not covered yet: conv2d", 2)]
+        [("linear", 13), ("linear_sequence", 1), ("trajectory clf", 3), ("not covered yet: conv2d", 2)]
     {
         assert_eq!(report.count(kind), count, "files of the kind {kind}");
     }
@@ -60,5 +60,71 @@ fn golden_vectors_of_the_named_folder_agree() {
     match extra_folder() {
         Some(folder) => drop(check_folder(&folder)),
         None => println!("EKFAC_GOLDEN names no folder: nothing further to check"),
+    }
+}
+
+/// The committed static cases.
+fn static_cases() -> Vec<LinearCase> {
+    let files = read_folder(&committed_folder()).expect("the committed vectors");
+    let linear = files.into_iter().filter_map(|file| match file.golden {
+        Golden::Linear(golden) => Some(*golden),
+        _ => None,
+    });
+    linear.collect()
+}
+
+/// The smallest error over a file's dampings with this basis; S is measured in it, or is the given one.
+fn error_in_basis(golden: &LinearCase, basis: &Basis, scalings: Option<&DMatrix<f64>>) -> f64 {
+    let case = Case::new(golden);
+    let mut bench = case.in_basis(basis);
+    if let Some(scalings) = scalings {
+        bench.layer().load_scalings(scalings.into()).expect("scalings of the layer's shape");
+    }
+    let measures = case.ekfac(&mut bench, |_| EXACT);
+    measures.iter().map(|measure| measure.error).fold(f64::INFINITY, f64::min)
+}
+
+/// Columns last to first.
+fn reversed(matrix: &DMatrix<f64>) -> DMatrix<f64> {
+    let columns: Vec<usize> = (0..matrix.ncols()).rev().collect();
+    matrix.select_columns(&columns)
+}
+
+fn reversed_rows(matrix: &DMatrix<f64>) -> DMatrix<f64> {
+    reversed(&matrix.transpose()).transpose()
+}
+
+/// Planted: the projection by U instead of U^T, S measured in the same wrong basis.
+#[test]
+fn a_wrong_transpose_misses_the_golden_vectors() {
+    for golden in static_cases() {
+        let right = Basis::golden(&golden);
+        let wrong =
+            Basis { input: right.input.transpose(), output: right.output.transpose(), ..right.clone() };
+        let (hit, miss) = (error_in_basis(&golden, &right, None), error_in_basis(&golden, &wrong, None));
+        println!("{}: right {hit:.1e}, transposed {miss:.1e}", golden.name);
+        assert!(hit <= EXACT, "{}: the golden basis misses by {hit:.2e}", golden.name);
+        assert!(miss >= WIDE, "{}: a transposed basis misses by {miss:.2e} only", golden.name);
+    }
+}
+
+/// Planted: eigenvectors sorted, the scalings left where they were. Sorting both is harmless.
+#[test]
+fn a_sort_that_forgets_the_scalings_misses_the_golden_vectors() {
+    for golden in static_cases() {
+        let right = Basis::golden(&golden);
+        let sorted = Basis {
+            input: reversed(&right.input),
+            input_values: reversed_rows(&right.input_values),
+            output: reversed(&right.output),
+            output_values: reversed_rows(&right.output_values),
+        };
+        let kept = golden.S_star.matrix();
+        let moved = reversed(&reversed_rows(&kept));
+        let hit = error_in_basis(&golden, &sorted, Some(&moved));
+        let miss = error_in_basis(&golden, &sorted, Some(&kept));
+        println!("{}: S moved along {hit:.1e}, S left {miss:.1e}", golden.name);
+        assert!(hit <= EXACT, "{}: basis and scalings sorted together miss by {hit:.2e}", golden.name);
+        assert!(miss >= WIDE, "{}: scalings left behind miss by {miss:.2e} only", golden.name);
     }
 }
