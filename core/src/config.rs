@@ -47,7 +47,10 @@ impl<T: Scalar> Averaging<T> {
     pub fn decay(&self, batch: usize) -> T {
         match *self {
             Averaging::Decay(decay) => decay,
-            Averaging::Memory(memory) => (-(T::from_usize(batch) / memory)).exp(),
+            // Below 1 even where the exponential rounds to it, or the new batch would have the share 0 / 0.
+            Averaging::Memory(memory) => {
+                (-(T::from_usize(batch) / memory)).exp().minimum(T::ONE - T::HALF * T::EPSILON)
+            }
         }
     }
 
@@ -89,6 +92,14 @@ impl<T: Scalar> Refresh<T> {
         Self { period, limits: Limits::default(), carry: Carry::Transport }
     }
 
+    /// The same, but only until every |c_pq| <= threshold sqrt(c_pp c_qq): a nearly diagonal basis serves as well, at a
+    /// small part of the rotations.
+    #[must_use]
+    pub fn until(mut self, threshold: T) -> Self {
+        self.limits.threshold = threshold;
+        self
+    }
+
     /// The same with another fate of S.
     #[must_use]
     pub fn carrying(self, carry: Carry) -> Self {
@@ -105,6 +116,8 @@ pub enum Clip<T> {
     None,
     /// r is fixed: the KL clip.
     Fixed(T),
+    /// r = kappa * N: an epoch has the same budget whatever the batch size.
+    PerExample(T),
     /// r = share * N * (running mean of the loss): a share of what is left to gain, alike at any batch size.
     ShareOfLoss(T),
 }
@@ -117,6 +130,10 @@ pub struct Config<T> {
     pub learning_rate: T,
     /// Momentum in [0, 1). It lives in the eigenbasis and turns with it.
     pub momentum: T,
+    /// Brakes the velocity where it opposes the new direction: the momentum is multiplied by 1 + cos for cos < 0, the
+    /// cosine between the two in the metric S + lambda. A smooth form of the adaptive restart of O'Donoghue and Candes (2015);
+    /// without it, a clipped step cannot turn a fast velocity round, and the loss swings.
+    pub restart: bool,
     /// Decoupled weight decay, at least 0: W <- (1 - lr decay) W, the bias excepted.
     pub weight_decay: T,
     /// Limit on the length of a step.
@@ -145,16 +162,17 @@ impl<T: Scalar> Default for Config<T> {
         Self {
             learning_rate: T::from_f64(0.1),
             momentum: T::from_f64(0.9),
+            restart: true,
             weight_decay: T::ZERO,
-            clip: Clip::Fixed(T::from_f64(3e-4)),
-            damping: Damping::Absolute(T::from_f64(1e-2)),
+            clip: Clip::PerExample(T::from_f64(3e-6)),
+            damping: Damping::Absolute(T::from_f64(1e-3)),
             adaptation: None,
             fisher: Fisher::Sampled,
             estimator: Estimator::PerExampleRunning,
             factor_period: 1,
             factors: Averaging::Memory(T::from_f64(2000.0)),
-            scalings: Averaging::Memory(T::from_f64(2000.0)),
-            refresh: Refresh::every(20),
+            scalings: Averaging::Memory(T::from_f64(300.0)),
+            refresh: Refresh::every(1).until(T::from_f64(0.1)),
         }
     }
 }
@@ -165,6 +183,7 @@ impl<T: Scalar> Config<T> {
         Self {
             learning_rate,
             momentum: T::ZERO,
+            restart: false,
             clip: Clip::None,
             damping: Damping::Absolute(damping),
             fisher: Fisher::Empirical,
@@ -211,7 +230,9 @@ impl<T: Scalar> Config<T> {
         )?;
         match self.clip {
             Clip::None => {}
-            Clip::Fixed(r) | Clip::ShareOfLoss(r) => expect(r > T::ZERO && r.is_finite(), "clip")?,
+            Clip::Fixed(r) | Clip::PerExample(r) | Clip::ShareOfLoss(r) => {
+                expect(r > T::ZERO && r.is_finite(), "clip")?;
+            }
         }
         self.damping.check()?;
         // Factored damping damps the two factors, so it needs S to be their product.

@@ -112,7 +112,8 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     /// # Errors
     /// [`Error::Length`], [`Error::NonFinite`]: before any write.
     pub fn load(&mut self, basis: MatrixRef<'_, T>, covariance: &[T]) -> Result<(), Error> {
-        expect_length("basis", self.basis.len(), basis.as_slice().len())?;
+        expect_length("basis rows", self.size, basis.rows())?;
+        expect_length("basis columns", self.size, basis.columns())?;
         expect_length("covariance", packed_words(self.size), covariance.len())?;
         for (argument, values) in [("basis", basis.as_slice()), ("covariance", covariance)] {
             if let Some(index) = crate::guard::first_non_finite(values) {
@@ -153,10 +154,10 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         counted.symmetric_update(self.covariance, projected, blend, scratch);
     }
 
-    /// Rotates C towards diagonal form; the basis and the two companions turn along.
-    pub(crate) fn refresh(&mut self, companions: [Companion<'_, T>; 2], limits: Limits<T>) -> Report<T> {
-        let [first, second] = companions;
+    /// Rotates C towards diagonal form; the basis and the companions turn along.
+    pub(crate) fn refresh(&mut self, companions: [Companion<'_, T>; 3], limits: Limits<T>) -> Report<T> {
+        let [first, second, third] = companions;
         let basis = Companion::columns(self.basis, self.size, Turn::Linear);
-        jacobi::diagonalise(self.covariance, self.size, &mut [basis, first, second], limits)
+        jacobi::diagonalise(self.covariance, self.size, &mut [basis, first, second, third], limits)
     }
 }

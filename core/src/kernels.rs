@@ -27,6 +27,10 @@ impl<T: Scalar> Blend<T> {
     /// Blends one column of means into one column of values.
     pub fn apply(self, values: &mut [T], means: &[T]) {
         match self {
+            // A share of 1 forgets the old value whatever its size, so it must not pass through a difference.
+            Blend::Move(share) if share == T::ONE => {
+                values.iter_mut().zip(means).for_each(|(value, mean)| *value = *mean);
+            }
             Blend::Move(share) => {
                 values.iter_mut().zip(means).for_each(|(value, mean)| *value += share * (*mean - *value));
             }

@@ -132,7 +132,8 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// # Errors
     /// [`Error::Length`], [`Error::OutOfRange`] for a value that is negative or not finite: before any write.
     pub fn load_scalings(&mut self, scalings: MatrixRef<'_, T>) -> Result<(), Error> {
-        expect_length("scalings", self.scalings.len(), scalings.as_slice().len())?;
+        expect_length("scalings rows", self.shape.rows(), scalings.rows())?;
+        expect_length("scalings columns", self.shape.columns(), scalings.columns())?;
         let bad = |s: &T| !(*s >= T::ZERO && s.is_finite());
         if let Some(index) = scalings.as_slice().iter().position(bad) {
             return Err(Error::OutOfRange { argument: "scalings", index });
@@ -183,20 +184,24 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         self.set_mark(mark, weight.minimum(T::ONE));
     }
 
-    pub(crate) fn refresh_input(&mut self, limits: Limits<T>) -> Report<T> {
-        let rows = self.shape.rows();
+    /// Refreshes the input side; projected activations, n x N, turn along.
+    pub(crate) fn refresh_input(&mut self, projected: &mut [T], limits: Limits<T>) -> Report<T> {
+        let (rows, columns) = (self.shape.rows(), self.shape.columns());
         let companions = [
             Companion::columns(self.scalings, rows, Turn::Moments),
             Companion::columns(self.velocity, rows, Turn::Linear),
+            Companion::rows(projected, columns, Turn::Linear),
         ];
         self.input_factor.refresh(companions, limits)
     }
 
-    pub(crate) fn refresh_output(&mut self, limits: Limits<T>) -> Report<T> {
+    /// Refreshes the output side; projected gradients, m x N, turn along.
+    pub(crate) fn refresh_output(&mut self, projected: &mut [T], limits: Limits<T>) -> Report<T> {
         let rows = self.shape.rows();
         let companions = [
             Companion::rows(self.scalings, rows, Turn::Moments),
             Companion::rows(self.velocity, rows, Turn::Linear),
+            Companion::rows(projected, rows, Turn::Linear),
         ];
         self.output_factor.refresh(companions, limits)
     }
@@ -210,6 +215,11 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     ) -> (MatrixMut<'_, T>, &FactorMut<'a, T>, &FactorMut<'a, T>) {
         let scalings = MatrixMut::over(&mut *self.scalings, self.shape.rows(), self.shape.columns());
         (scalings, &self.input_factor, &self.output_factor)
+    }
+
+    pub(crate) fn velocity_column(&self, column: usize) -> &[T] {
+        let rows = self.shape.rows();
+        self.velocity.get(column * rows..(column + 1) * rows).unwrap_or_default()
     }
 
     pub(crate) fn velocity_column_mut(&mut self, column: usize) -> Option<&mut [T]> {

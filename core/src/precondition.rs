@@ -47,6 +47,10 @@ impl<T: Scalar> Gradient<'_, T> {
 pub(crate) struct Survey<T> {
     /// K . D, the squared length of the preconditioned gradient in the Fisher metric.
     pub(crate) length: T,
+    /// K . velocity.
+    pub(crate) agreement: T,
+    /// The squared length of the velocity in the same metric.
+    pub(crate) velocity_length: T,
     largest_direction: T,
     largest_velocity: T,
     largest_weight: T,
@@ -97,6 +101,8 @@ pub(crate) fn survey<T: Scalar>(
     let largest = |values: &[T]| values.iter().fold(T::ZERO, |largest, value| largest.maximum(value.abs()));
     let mut survey = Survey {
         length: T::ZERO,
+        agreement: T::ZERO,
+        velocity_length: T::ZERO,
         largest_direction: T::ZERO,
         largest_velocity: largest(layer.velocity()),
         largest_weight: largest(weights),
@@ -105,6 +111,10 @@ pub(crate) fn survey<T: Scalar>(
     for column in 0..layer.shape().columns() {
         gradient.column(column, k);
         damping.denominators(layer, column, d);
+        let velocity = layer.velocity_column(column);
+        survey.agreement += dot(k, velocity);
+        let squares = velocity.iter().zip(&*d).fold(T::ZERO, |sum, (v, s)| sum + *v * *v * *s);
+        survey.velocity_length += squares;
         d.iter_mut().zip(&*k).for_each(|(d, k)| *d = *k / *d);
         survey.length += dot(k, d);
         survey.largest_direction = survey.largest_direction.maximum(largest(d));

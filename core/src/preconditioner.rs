@@ -192,6 +192,10 @@ impl<T: Scalar> Rooms<T> for OneRoom<'_, T> {
         1
     }
 
+    fn is_empirical(&self) -> bool {
+        true
+    }
+
     fn load(&mut self, _pass: usize) -> Result<(), Error> {
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The corridor: it alone knows the order of an EKFAC step.
 //!
 //! ```text
-//! gate -> project -> factors -> (refresh, project again) -> scalings -> precondition -> clip -> apply
+//! gate -> project -> factors -> refresh -> scalings -> precondition -> clip -> apply
 //! ```
 //!
 //! The basis is refreshed *before* S is measured in it, and S is measured before it divides (George et al. 2018,
@@ -53,6 +53,8 @@ pub(crate) trait Rooms<T: Scalar> {
     fn room(&mut self, layer: usize) -> Result<Room<'_, T>, Error>;
     /// Passes over which the Fisher gradients come; 1 unless the Fisher is exact.
     fn passes(&self) -> usize;
+    /// Whether the Fisher gradients are the training gradients.
+    fn is_empirical(&self) -> bool;
     /// Fills the Fisher gradients of all layers with those of one pass. Writes no state.
     fn load(&mut self, pass: usize) -> Result<(), Error>;
 }
@@ -172,22 +174,21 @@ pub(crate) fn observe<T: Scalar>(
     if let Err(reason) = gate(rooms, run.batch, with_fisher)? {
         return Ok(Err(reason));
     }
-    let mut outcome = Outcome::Applied;
-    let scalings = if per_example { Some(scaling_decay(run, refresh_due)) } else { None };
-    project_all(rooms, run, factors_due)?;
-    if refresh_due {
-        if factors_due {
-            take_fisher(rooms, run, Into { factors: true, scalings: None })?;
-        }
-        outcome = refresh_all(rooms, run)?;
-        project_all(rooms, run, false)?;
-        if per_example {
-            take_fisher(rooms, run, Into { factors: false, scalings })?;
-        }
-    } else if with_fisher {
-        take_fisher(rooms, run, Into { factors: factors_due, scalings })?;
+    project_activations(rooms, run, factors_due)?;
+    // One pass leaves its projected gradients in the rooms, where they turn along with a refresh; several have to be
+    // walked again to measure S in the new basis.
+    let one_pass = rooms.passes() == 1;
+    let mut scalings = if per_example { Some(scaling_decay(run, refresh_due)) } else { None };
+    if with_fisher {
+        let now = if refresh_due { None } else { scalings.take() };
+        walk_fisher(rooms, run, Walk { project: true, factors: factors_due, scalings: now })?;
     }
-    form_gradients(rooms, run, refresh_due)?;
+    let outcome = if refresh_due { refresh_all(rooms, run)? } else { Outcome::Applied };
+    if scalings.is_some() {
+        walk_fisher(rooms, run, Walk { project: !one_pass, factors: false, scalings })?;
+    }
+    let projected = with_fisher && one_pass && rooms.is_empirical();
+    form_gradients(rooms, run, refresh_due, !projected)?;
     Ok(Ok(outcome))
 }
 
@@ -239,7 +240,7 @@ fn gate<T: Scalar>(
 }
 
 /// Projects the activations of all layers and, if asked to, takes them into the input factors.
-fn project_all<T: Scalar>(
+fn project_activations<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
     into_factors: bool,
@@ -258,37 +259,42 @@ fn project_all<T: Scalar>(
     Ok(())
 }
 
-/// Where the Fisher gradients of a pass go.
+/// What a walk over the Fisher passes does with the gradients.
 #[derive(Clone, Copy)]
-struct Into<T> {
-    /// Into the output factors.
+struct Walk<T> {
+    /// Loads and projects them; otherwise the rooms hold them projected.
+    project: bool,
+    /// Takes them into the output factors.
     factors: bool,
-    /// Into the scalings, with this weight for the old value.
+    /// Takes them into the scalings, with this weight for the old value.
     scalings: Option<T>,
 }
 
-/// Walks the Fisher passes: projects the gradients and takes them in.
-fn take_fisher<T: Scalar>(
+fn walk_fisher<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
-    into: Into<T>,
+    walk: Walk<T>,
 ) -> Result<(), Error> {
     let factor_decay = run.config.factors.decay(run.batch);
     for pass in 0..rooms.passes() {
-        rooms.load(pass)?;
+        if walk.project {
+            rooms.load(pass)?;
+        }
         // Later passes are further terms of the same mean.
         let blend = |share| if pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
         for index in 0..rooms.layers() {
             let mut room = rooms.room(index)?;
-            room.project_gradients(&mut run.counted, run.batch, true);
-            if into.factors {
+            if walk.project {
+                room.project_gradients(&mut run.counted, run.batch, true);
+            }
+            if walk.factors {
                 let projected =
                     MatrixRef::over(room.projected_gradients, room.layer.shape().rows(), run.batch);
                 let blend = blend(room.layer.factor_share(factor_decay));
                 let factor = room.layer.output_factor_mut();
                 factor.observe(&mut run.counted, projected, blend, room.scratch);
             }
-            if let Some(decay) = into.scalings {
+            if let Some(decay) = walk.scalings {
                 if pass == 0 {
                     room.layer.advance_scalings(decay);
                 }
@@ -307,9 +313,12 @@ fn refresh_all<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Res
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
         let layer = &mut room.layer;
-        let reports = [layer.refresh_input(refresh.limits), layer.refresh_output(refresh.limits)];
+        let reports = [
+            layer.refresh_input(room.projected_activations, refresh.limits),
+            layer.refresh_output(room.projected_gradients, refresh.limits),
+        ];
         run.progress.rotations += reports.iter().map(|report| u64::from(report.rotations)).sum::<u64>();
-        run.counted.add(rotation_operations(layer, &reports));
+        run.counted.add(rotation_operations(layer, &reports, run.batch));
         // A lower cap is a budget, not a failure.
         let failed =
             refresh.limits.sweeps >= T::SWEEP_LIMIT && reports.iter().any(|report| !report.converged);
@@ -328,12 +337,16 @@ fn refresh_all<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Res
     Ok(outcome)
 }
 
-/// 6 operations a word touched: the lines of C, U, S and the velocity, and about 20 for the angle.
-fn rotation_operations<T: Scalar>(layer: &LayerMut<'_, T>, reports: &[Report<T>; 2]) -> usize {
+/// 6 operations a pair of words touched, in C, U, S, the velocity and the projections, and about 20 for the angle; 4 for
+/// each pair checked.
+fn rotation_operations<T: Scalar>(layer: &LayerMut<'_, T>, reports: &[Report<T>; 2], batch: usize) -> usize {
     let (m, n) = (layer.shape().rows(), layer.shape().columns());
+    let side = |report: &Report<T>, size: usize, other: usize| {
+        let words = 2 * size + 2 * other + batch;
+        report.rotations as usize * (6 * words + 20) + report.sweeps as usize * 2 * size * (size - 1)
+    };
     let [input, output] = reports;
-    let input = input.rotations as usize * (6 * (2 * n + 2 * m) + 20) + input.sweeps as usize * 2 * n * n;
-    input + output.rotations as usize * (6 * (2 * m + 2 * n) + 20) + output.sweeps as usize * 2 * m * m
+    side(input, n, m) + side(output, m, n)
 }
 
 /// K of every layer, and the estimators of S that are made from it or from the factors.
@@ -341,10 +354,13 @@ fn form_gradients<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
     refresh_due: bool,
+    project: bool,
 ) -> Result<(), Error> {
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
-        room.project_gradients(&mut run.counted, run.batch, false);
+        if project {
+            room.project_gradients(&mut run.counted, run.batch, false);
+        }
         room.form_gradient(&mut run.counted, run.batch);
         match run.config.estimator {
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
@@ -386,7 +402,7 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         weight_decay: config.weight_decay,
         shrink: T::ONE,
     };
-    let (mut length, mut safe) = (T::ZERO, true);
+    let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
     for index in 0..rooms.layers() {
         let room = rooms.room(index)?;
         let damping = config.damping.of_layer(&room.layer, run.progress.damping_multiplier);
@@ -400,11 +416,14 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         // Unshrunk, so a clip can only make it safer.
         safe &= survey.is_safe(&plan, room.layer.shape().parameters());
         length += survey.length;
-        run.counted.add(5 * room.layer.shape().parameters());
+        agreement += survey.agreement;
+        velocity_length += survey.velocity_length;
+        run.counted.add(10 * room.layer.shape().parameters());
     }
     let budget = match config.clip {
         Clip::None => None,
         Clip::Fixed(r) => Some(r),
+        Clip::PerExample(kappa) => Some(kappa * T::from_usize(run.batch)),
         Clip::ShareOfLoss(share) => Some(share * T::from_usize(run.batch) * run.progress.mean_loss),
     };
     if let Some(budget) = budget {
@@ -412,6 +431,11 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         if reach * reach > budget {
             plan.shrink = budget.sqrt() / reach;
         }
+    }
+    if config.restart && agreement < T::ZERO {
+        // Both roots on their own: the product of the squares could overflow.
+        let cosine = agreement / (length.sqrt() * velocity_length.sqrt());
+        plan.momentum *= (T::ONE + cosine).maximum(T::ZERO);
     }
     Ok(if safe && length.is_finite() { Some(plan) } else { None })
 }

@@ -67,6 +67,10 @@ impl<'a, T: Scalar> Learner<'a, T> {
     ) -> Result<Self, Error> {
         let mut learner = Self::resume(net, config, Progress::new(seed), capacity, memory)?;
         learner.memory.state_mut().fill(T::ZERO);
+        // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state.
+        for index in 0..net.layers().len() {
+            learner.layer(index)?;
+        }
         learner.initialize(Initialization::GlorotUniform)?;
         Ok(learner)
     }
@@ -388,6 +392,10 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
 
     fn passes(&self) -> usize {
         Loss::passes(self.fisher, self.net.outputs())
+    }
+
+    fn is_empirical(&self) -> bool {
+        self.fisher == Fisher::Empirical
     }
 
     fn load(&mut self, pass: usize) -> Result<(), Error> {
