@@ -5,7 +5,8 @@
 
 use core::fmt;
 
-/// Why a call was refused. Nothing has been written when one of these is returned.
+/// Why a call was refused. Nothing has been written when one of these is returned, [`Error::RefreshFailed`] excepted: then
+/// the batch has entered the statistics, and every state is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

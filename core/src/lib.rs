@@ -1,4 +1,49 @@
-//! EKFAC.
+//! EKFAC: natural-gradient descent in a Kronecker-factored eigenbasis, without an allocator, an operating system or a panic.
+//!
+//! One layer has weights W (m x n), n = inputs + bias (the last column), m = outputs. An example brings its input
+//! activation a (n) and g (m), the gradient of its own loss with respect to the pre-activation.
+//!
+//! ```text
+//! factors                  A = E[a a^T] = U_A C_A U_A^T        B = E[g g^T] = U_B C_B U_B^T
+//! projections              a~ = U_A^T a                        g~ = U_B^T g
+//! scalings                 S = E[(g~ a~^T)^2]                  second moments in the eigenbasis
+//! preconditioned gradient  D = U_B [ (U_B^T G U_A) / (S + lambda) ] U_A^T
+//! ```
+//!
+//! That is the algorithm of George, Laurent, Bouthillier, Ballas and Vincent (NeurIPS 2018). What is ours: a factor is held
+//! *in its own basis* from the first day. A and B are never stored; each example is projected once, C_A and C_B average
+//! the projections, and one Jacobi rotation at a time turns C, U, S and the velocity together. The state is valid after
+//! every rotation, needs no scratch square, and never has to start again.
+//!
+//! # Where to begin
+//!
+//! * A network to train on a device or a desktop: [`Learner`] over a [`Net`] ([example](net)).
+//! * A training loop of your own: [`Preconditioner`], a layer at a time.
+//! * Only the eigensolver: [`jacobi::eigen`].
+//! * Settings: [`Config`], whose default needs no tuning to begin with; [`Config::paper`], [`Config::paper_running`] and
+//!   [`Config::kfac`] reproduce the published methods.
+//!
+//! # Promises, and how each is checked
+//!
+//! | promise | check |
+//! | --- | --- |
+//! | no allocation | builds without `alloc`; a counting allocator sees none in 10,000 steps (`tests/tests/allocation.rs`) |
+//! | no unsafe, no panic | `forbid(unsafe_code)`; lints deny indexing, `unwrap` and `panic!`; lengths are checked at the door |
+//! | bounded time | every loop has a bound; a solve has a cap on sweeps ([`Scalar::SWEEP_LIMIT`]) |
+//! | the same bits everywhere | only + - * / sqrt, comparison and libm's software functions, in a documented order ([`kernels`]) |
+//! | bad data change nothing | one gate before all averages ([`guard`]); `tests/tests/bad_input.rs` |
+//! | the mathematics | golden vectors and dense oracles (`tests/tests/golden.rs`, `tests/tests/oracles.rs`) |
+//!
+//! # Conventions
+//!
+//! Matrices are column-major, as in nalgebra, and a batch holds one example a column ([`MatrixRef`]). Wrong calls return
+//! [`Error`]; what data do to a correct call is an [`Outcome`].
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | `serde` | off | `Serialize` and `Deserialize` for settings, shapes, layers and [`Progress`] |
 #![no_std]
 
 mod carve;

@@ -77,7 +77,7 @@ pub(crate) struct Taken<T> {
     pub(crate) predicted: T,
 }
 
-impl<T: Scalar> Room<'_, T> {
+impl<'a, T: Scalar> Room<'a, T> {
     pub(crate) fn reborrow(&mut self) -> Room<'_, T> {
         Room {
             layer: self.layer.reborrow(),
@@ -131,6 +131,17 @@ impl<T: Scalar> Room<'_, T> {
         scalings::blend_examples(&mut self.layer, counted, gradients, activations, blend, self.scratch);
     }
 
+    /// The layer, its K (a matrix, or the outer product of one example), its weights and its scratch, side by side.
+    fn parts(&mut self) -> (&mut LayerMut<'a, T>, Gradient<'_, T>, &mut [T], &mut [T]) {
+        let shape = *self.layer.shape();
+        let gradient = if self.mean_gradient.is_empty() {
+            Gradient::Outer { gradient: self.projected_gradients, activation: self.projected_activations }
+        } else {
+            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns()))
+        };
+        (&mut self.layer, gradient, self.weights, self.scratch)
+    }
+
     /// K = (1/N) G~ A~^T, formed for a batch.
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if batch > 1 {
@@ -143,21 +154,6 @@ impl<T: Scalar> Room<'_, T> {
                 T::ZERO,
             );
         }
-    }
-}
-
-/// K of a room, as a matrix or as the outer product of one example.
-fn room_gradient<'a, T: Scalar>(
-    layer: &LayerMut<'_, T>,
-    mean_gradient: &'a [T],
-    gradients: &'a [T],
-    activations: &'a [T],
-) -> Gradient<'a, T> {
-    let shape = layer.shape();
-    if mean_gradient.is_empty() {
-        Gradient::Outer { gradient: gradients, activation: activations }
-    } else {
-        Gradient::Matrix(MatrixRef::over(mean_gradient, shape.rows(), shape.columns()))
     }
 }
 
@@ -205,17 +201,12 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
     taken.shrink = plan.shrink;
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
-        let damping = run.config.damping.of_layer(&room.layer, run.progress.damping_multiplier);
-        let k = room_gradient(
-            &room.layer,
-            room.mean_gradient,
-            room.projected_gradients,
-            room.projected_activations,
-        );
-        let model = precondition::accelerate(&mut room.layer, k, damping, &plan, room.scratch);
+        let (layer, k, weights, scratch) = room.parts();
+        let damping = run.config.damping.of_layer(layer, run.progress.damping_multiplier);
+        let model = precondition::accelerate(layer, k, damping, &plan, scratch);
         taken.predicted += model.slope + T::HALF * model.curvature;
-        run.counted.add(10 * room.layer.shape().parameters());
-        precondition::apply(&room.layer, &mut run.counted, &plan, room.weights, room.scratch);
+        run.counted.add(10 * layer.shape().parameters());
+        precondition::apply(layer, &mut run.counted, &plan, weights, scratch);
     }
     Ok(taken)
 }
@@ -369,14 +360,8 @@ fn form_gradients<T: Scalar>(
                 let decay = scaling_decay(run, refresh_due);
                 room.layer.advance_scalings(decay);
                 let blend = Blend::Move(room.layer.scaling_share(decay));
-                let k = room_gradient(
-                    &room.layer,
-                    room.mean_gradient,
-                    room.projected_gradients,
-                    room.projected_activations,
-                );
-                let (layer, counted) = (&mut room.layer, &mut run.counted);
-                scalings::blend_mean_gradient(layer, counted, k, run.batch, blend, room.scratch);
+                let (layer, k, _, scratch) = room.parts();
+                scalings::blend_mean_gradient(layer, &mut run.counted, k, run.batch, blend, scratch);
             }
         }
     }
@@ -404,21 +389,16 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
     };
     let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
     for index in 0..rooms.layers() {
-        let room = rooms.room(index)?;
-        let damping = config.damping.of_layer(&room.layer, run.progress.damping_multiplier);
-        let k = room_gradient(
-            &room.layer,
-            room.mean_gradient,
-            room.projected_gradients,
-            room.projected_activations,
-        );
-        let survey = precondition::survey(&room.layer, k, damping, room.weights, room.scratch);
+        let mut room = rooms.room(index)?;
+        let (layer, k, weights, scratch) = room.parts();
+        let damping = config.damping.of_layer(layer, run.progress.damping_multiplier);
+        let survey = precondition::survey(layer, k, damping, weights, scratch);
         // Unshrunk, so a clip can only make it safer.
-        safe &= survey.is_safe(&plan, room.layer.shape().parameters());
+        safe &= survey.is_safe(&plan, layer.shape().parameters());
         length += survey.length;
         agreement += survey.agreement;
         velocity_length += survey.velocity_length;
-        run.counted.add(10 * room.layer.shape().parameters());
+        run.counted.add(10 * layer.shape().parameters());
     }
     let budget = match config.clip {
         Clip::None => None,

@@ -205,13 +205,15 @@ impl<'a, T: Scalar> Learner<'a, T> {
         };
         let mut run = Run { config: &self.config, counted, progress: &mut self.progress, batch };
         let taken = step::step(&mut rooms, &mut run)?;
-        let operations = run.counted.operations() + rooms.counted.operations();
+        let mut operations = run.counted.operations() + rooms.counted.operations();
         step.outcome = taken.outcome;
         step.shrink = taken.shrink;
         if matches!(step.outcome, Outcome::Skipped(_)) {
             self.progress = before;
         } else {
-            step.reduction_ratio = self.adapt(inputs, targets, loss, taken.predicted)?;
+            let mut counted = Counted::new(self.kernels);
+            step.reduction_ratio = self.adapt(&mut counted, inputs, targets, loss, taken.predicted)?;
+            operations += counted.operations();
         }
         self.finish(step.outcome, operations);
         Ok(step)
@@ -233,13 +235,22 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// # Errors
     /// [`Error::Length`], [`Error::Empty`], [`Error::OutOfRange`] for data that do not fit.
     pub fn evaluate(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Evaluation<T>, Error> {
+        self.measure(&mut Counted::new(self.kernels), inputs, targets)
+    }
+
+    fn measure(
+        &mut self,
+        counted: &mut Counted<'_, T>,
+        inputs: &[T],
+        targets: Targets<'_, T>,
+    ) -> Result<Evaluation<T>, Error> {
         let examples = self.check_examples(inputs, &targets)?;
         let (width, outputs, capacity) = (self.net.inputs(), self.net.outputs(), self.memory.capacity());
         let mut evaluation = Evaluation { loss: T::ZERO, correct: None, examples };
         for (index, inputs) in inputs.chunks(width * capacity).enumerate() {
             let batch = inputs.len() / width;
             let targets = targets.slice(index * capacity, batch, outputs);
-            passes::forward(&mut self.memory, &mut Counted::new(self.kernels), inputs, batch);
+            passes::forward(&mut self.memory, counted, inputs, batch);
             let (sum, correct) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
             evaluation.loss += sum;
             if let Some(correct) = correct {
@@ -326,6 +337,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// Levenberg-Marquardt: the loss of the same batch again, on the steps that are due.
     fn adapt(
         &mut self,
+        counted: &mut Counted<'_, T>,
         inputs: &[T],
         targets: Targets<'_, T>,
         loss: T,
@@ -335,7 +347,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         if !(self.progress.steps + 1).is_multiple_of(u64::from(adaptation.interval)) {
             return Ok(None);
         }
-        let change = self.evaluate(inputs, targets)?.loss - loss;
+        let change = self.measure(counted, inputs, targets)?.loss - loss;
         self.progress.damping_multiplier =
             adaptation.next(self.progress.damping_multiplier, change, predicted);
         Ok(Some(change / predicted))
