@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Factored damping is K-FAC's (Martens and Grosse 2015, section 6.3), a = diag C_A, b = diag C_B. The damping is never
-//! stored in S, so it cannot be added twice. It has a floor, eps * mean(S) and [`Damping::MINIMUM`], since division by
-//! zero would follow otherwise.
+//! stored in S, so it cannot be added twice. Its floor is [`Damping::MINIMUM`],
+//! so nothing is divided by zero; above that an absolute damping means what it says, whatever the scale of S.
 //!
 //! Levenberg-Marquardt adaptation (ibid., section 6.5) compares the change of the loss with the quadratic model
 //! M = K . d + d (S + lambda) d / 2 of the step d in the eigenbasis, where it costs m n operations and no product.
@@ -38,11 +38,12 @@ impl<T: Scalar> Damping<T> {
 
     /// The damping of one layer, its strength multiplied by `multiplier`.
     pub(crate) fn of_layer(&self, layer: &LayerMut<'_, T>, multiplier: T) -> LayerDamping<T> {
-        let mean = layer.mean_scaling();
-        let floored = |value: T| value.maximum(T::EPSILON * mean).maximum(T::from_f64(Self::MINIMUM));
+        let floored = |value: T| value.maximum(T::from_f64(Self::MINIMUM));
         match *self {
             Damping::Absolute(lambda) => LayerDamping::Sum(floored(lambda * multiplier)),
-            Damping::RelativeToMean(share) => LayerDamping::Sum(floored(share * multiplier * mean)),
+            Damping::RelativeToMean(share) => {
+                LayerDamping::Sum(floored(share * multiplier * layer.mean_scaling()))
+            }
             Damping::Factored(lambda) => {
                 let root = floored(lambda * multiplier).sqrt();
                 let pi = pi(layer);

@@ -110,7 +110,7 @@ impl<T: Element> Network<T> {
         if found != 0 && found != expected {
             return Err(Error::Length { argument: "state", expected, found });
         }
-        let mut memory = vec![T::ZERO; net.words(capacity)];
+        let mut memory = zeros(net.words(capacity))?;
         memory[..found].copy_from_slice(state);
         let kernels = Box::new(FaerKernels::new());
         let mut network =
@@ -216,4 +216,12 @@ impl<T: Element> Network<T> {
     pub fn bytes(&self) -> usize {
         size_of_val(self.memory.as_slice())
     }
+}
+
+/// Zeros, or an error where the machine has no room for them: layers that are too large are a mistake, not a reason to abort.
+fn zeros<T: Scalar>(words: usize) -> Result<Vec<T>, Error> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(words).map_err(|_| Error::SizeOverflow { argument: "memory" })?;
+    memory.resize(words, T::ZERO);
+    Ok(memory)
 }

@@ -234,7 +234,11 @@ fn defined(text: &str) -> String {
     text.split_inclusive('"').map(without).collect()
 }
 
-fn classify(text: &str) -> Result<Golden, String> {
+/// Finds the kind of a golden vector and reads it.
+///
+/// # Errors
+/// Why the text is none: no JSON, a missing field, an unknown kind or method.
+pub fn classify(text: &str) -> Result<Golden, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let field = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     match (field("layer").as_deref(), field("kind").as_deref()) {

@@ -1,6 +1,7 @@
 //! Slow, dense, `f64` versions of everything that core computes, written from the formulas with nalgebra and sharing no
 //! code with core. Comparisons end in numbers that a suite tests as `value <= limit`, so that a NaN fails.
 
+pub mod bench;
 pub mod network;
 
 use ekfac::{MatrixRef, Scalar};
@@ -60,7 +61,13 @@ pub fn largest_difference(left: &DMatrix<f64>, right: &DMatrix<f64>) -> f64 {
     // `max` would lose a NaN, a sum does not.
     let differences = left.iter().zip(right).map(|(x, y)| (x - y).abs());
     differences.fold(0.0, |largest, difference| {
-        if difference.is_nan() { f64::NAN } else if difference > largest { difference } else { largest }
+        if difference.is_nan() {
+            f64::NAN
+        } else if difference > largest {
+            difference
+        } else {
+            largest
+        }
     })
 }
 

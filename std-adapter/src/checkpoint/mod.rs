@@ -1,10 +1,15 @@
 //! Checkpoints: a network in one file, written atomically, resumed bit for bit.
 //!
 //! The file is in the safetensors format, which any tool can open: `layers.<i>.weight` [m, inputs] and `layers.<i>.bias`
-//! [m], row-major as everywhere in that world, and `layers.<i>.ekfac` with the layer's state words. The metadata hold the format's version,
-//! layers, loss, settings and progress as JSON, and a CRC-32 over all words. *Invariant*: the two newest generations are
-//! kept; an interrupted write leaves the old ones ([`atomic`](crate::atomic)). *Failure*: a truncated or damaged file is an
-//! error that says what and where; the generation before it is read instead, and that is reported.
+//! [m], row-major as everywhere in that world, `layers.<i>.ekfac` with the layer's state words, and `ekfac.crc32`. The
+//! metadata hold one entry, `ekfac`: version, layers, loss, settings, progress and whatever the caller adds, as JSON.
+//!
+//! *Invariant*: the same network gives the same bytes (one entry, since the format leaves the order of several open); the
+//! CRC-32 covers the metadata and all words, so no flipped bit goes unnoticed; the two newest generations are kept, and an
+//! interrupted write leaves the old ones ([`atomic`](crate::atomic)). *Failure*: a truncated or damaged file is an error that
+//! says what and where; the generation before it is read instead, and that is reported.
+
+mod tensors;
 
 use crate::{
     atomic::{self, AtomicError, Newest},
@@ -12,12 +17,27 @@ use crate::{
     network::Network,
 };
 use ekfac::{Config, Dense, Loss, Net, Progress};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::{Serialize, de::DeserializeOwned};
-use std::{collections::HashMap, path::Path};
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{collections::BTreeMap, path::Path};
+use tensors::Tensors;
 
 /// Version of the format.
-pub const VERSION: &str = "1";
+pub const VERSION: u32 = 1;
+
+const METADATA: &str = "ekfac";
+const CHECKSUM: &str = "ekfac.crc32";
+
+/// Texts that a caller keeps with a network, such as the state of its training loop.
+pub type Extra = BTreeMap<String, String>;
+
+/// What a checkpoint holds.
+pub struct Checkpoint<T> {
+    /// The network, ready to go on.
+    pub network: Network<T>,
+    /// What the caller kept with it.
+    pub extra: Extra,
+}
 
 /// What can go wrong besides the file system.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +92,37 @@ macro_rules! stored {
 stored!(f32, Dtype::F32);
 stored!(f64, Dtype::F64);
 
+/// Everything about a network but its words.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Description<T> {
+    version: u32,
+    layers: Vec<Dense>,
+    loss: Loss,
+    config: Config<T>,
+    progress: Progress<T>,
+    extra: Extra,
+}
+
+/// The version alone, which later versions can be trusted to have too.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 /// Writes a checkpoint; the one before stays beside it as `<path>.previous`.
 ///
 /// # Errors
 /// [`CheckpointError::File`] naming file and operation, a full disk included; the old files are then untouched.
 pub fn save<T: Stored>(network: &Network<T>, path: &Path) -> Result<(), CheckpointError> {
-    atomic::write_atomically(path, &to_bytes(network)?)?;
+    save_with(network, &Extra::new(), path)
+}
+
+/// The same with texts of the caller's.
+///
+/// # Errors
+/// Those of [`save`].
+pub fn save_with<T: Stored>(network: &Network<T>, extra: &Extra, path: &Path) -> Result<(), CheckpointError> {
+    atomic::write_atomically(path, &to_bytes(network, extra)?)?;
     Ok(())
 }
 
@@ -86,72 +131,111 @@ pub fn save<T: Stored>(network: &Network<T>, path: &Path) -> Result<(), Checkpoi
 /// # Errors
 /// [`CheckpointError::File`] when neither generation is intact, with the reason for each.
 pub fn load<T: Stored>(path: &Path, capacity: usize) -> Result<Newest<Network<T>>, CheckpointError> {
+    let Newest { value, generation, passed_over } = load_with(path, capacity)?;
+    Ok(Newest { value: value.network, generation, passed_over })
+}
+
+/// The same with the texts that [`save_with`] kept.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_with<T: Stored>(path: &Path, capacity: usize) -> Result<Newest<Checkpoint<T>>, CheckpointError> {
     Ok(atomic::read_newest(path, &|bytes| from_bytes(bytes, capacity))?)
 }
 
-/// Writes the weights alone, for other programs: `layers.<i>.weight` and `layers.<i>.bias`.
+/// Writes the weights alone, for other programs: `layers.<i>.weight`, `layers.<i>.bias`, and named vectors of the caller's,
+/// such as the means that inputs are to be shifted by, in 64 bits.
 ///
 /// # Errors
 /// [`CheckpointError::File`].
-pub fn export_weights<T: Stored>(network: &Network<T>, path: &Path) -> Result<(), CheckpointError> {
-    let mut tensors = Tensors::new();
+pub fn export_weights<T: Stored>(
+    network: &Network<T>,
+    vectors: &[(&str, &[f64])],
+    path: &Path,
+) -> Result<(), CheckpointError> {
+    let mut tensors = Tensors::default();
     each_layer(network, |index, dense, weights, _| tensors.push_weights(index, dense, weights));
-    atomic::write_atomically(path, &tensors.serialize(HashMap::new())?)?;
+    for (name, values) in vectors {
+        tensors.push((*name).to_string(), &[values.len()], values.iter().copied());
+    }
+    atomic::write_atomically(path, &tensors.serialize(None)?)?;
     Ok(())
 }
 
-/// The bytes of a checkpoint.
+/// The bytes of a checkpoint: the same for the same network.
 ///
 /// # Errors
-/// [`CheckpointError::Container`] if the format cannot hold it.
-pub fn to_bytes<T: Stored>(network: &Network<T>) -> Result<Vec<u8>, CheckpointError> {
-    let mut tensors = Tensors::new();
+/// [`CheckpointError::Part`] for a setting that JSON cannot hold, such as an infinite threshold;
+/// [`CheckpointError::Container`] for metadata beyond the format's 100 MB.
+pub fn to_bytes<T: Stored>(network: &Network<T>, extra: &Extra) -> Result<Vec<u8>, CheckpointError> {
+    let net = network.net();
+    let description = Description {
+        version: VERSION,
+        layers: net.layers().to_vec(),
+        loss: net.loss(),
+        config: *network.config(),
+        progress: *network.progress(),
+        extra: extra.clone(),
+    };
+    let text = serde_json::to_string(&description).map_err(|error| part(METADATA, error))?;
+    // JSON turns NaN and infinities into null without a word.
+    if serde_json::from_str::<Description<T>>(&text).ok().as_ref() != Some(&description) {
+        let problem = "a setting or counter is NaN or infinite, which JSON cannot hold: nothing was written";
+        return Err(part(METADATA, problem));
+    }
+    let mut tensors = Tensors::default();
     each_layer(network, |index, dense, weights, state| {
         tensors.push_weights(index, dense, weights);
-        tensors.push(format!("layers.{index}.ekfac"), vec![state.len()], state.iter().copied());
+        tensors.push(format!("layers.{index}.ekfac"), &[state.len()], state.iter().copied());
     });
-    let net = network.net();
-    let mut metadata = HashMap::from([("ekfac.version".to_string(), VERSION.to_string())]);
-    insert(&mut metadata, "ekfac.layers", &net.layers())?;
-    insert(&mut metadata, "ekfac.loss", &net.loss())?;
-    insert(&mut metadata, "ekfac.config", network.config())?;
-    insert(&mut metadata, "ekfac.progress", network.progress())?;
-    metadata.insert("ekfac.crc32".into(), format!("{:08x}", crc(network.state())));
-    tensors.serialize(metadata)
+    tensors.push_checksum(CHECKSUM, checksum(&text, network.state()));
+    tensors.serialize(Some((METADATA, text)))
 }
 
-/// A network from the bytes of a checkpoint.
+/// What the bytes of a checkpoint hold.
 ///
 /// # Errors
 /// What is missing, damaged or refused.
-pub fn from_bytes<T: Stored>(bytes: &[u8], capacity: usize) -> Result<Network<T>, CheckpointError> {
+pub fn from_bytes<T: Stored>(bytes: &[u8], capacity: usize) -> Result<Checkpoint<T>, CheckpointError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let tensors = SafeTensors::deserialize(bytes)?;
-    let metadata =
-        header.metadata().as_ref().ok_or_else(|| part("metadata", "missing: not a checkpoint of ekfac"))?;
-    let version: &str = text(metadata, "ekfac.version")?;
+    let metadata = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA));
+    let text = metadata.ok_or_else(|| part(METADATA, "missing: not a checkpoint of ekfac"))?;
+    let Version { version } = parse(text)?;
     if version != VERSION {
-        return Err(part("ekfac.version", format!("is {version}, but this program reads {VERSION}")));
+        let problem = format!("is version {version}, but this program reads {VERSION}: use the program that wrote it");
+        return Err(part(METADATA, problem));
     }
-    let layers: Vec<Dense> = parse(metadata, "ekfac.layers")?;
-    let loss: Loss = parse(metadata, "ekfac.loss")?;
-    let config: Config<T> = parse(metadata, "ekfac.config")?;
-    let progress: Progress<T> = parse(metadata, "ekfac.progress")?;
+    let description: Description<T> = parse(text)?;
+    let Description { layers, loss, config, progress, extra, .. } = description;
     Net::new(&layers, loss).check()?;
     let mut state = Vec::new();
     for (index, dense) in layers.iter().enumerate() {
-        read_weights(&tensors, index, dense, &mut state)?;
+        tensors::read_weights(&tensors, index, dense, &mut state)?;
         let words = dense.shape().words();
-        state.extend(read::<T>(&tensors, &format!("layers.{index}.ekfac"), &[words])?);
+        state.extend(tensors::read::<T>(&tensors, &format!("layers.{index}.ekfac"), &[words])?);
     }
-    let (stored, found) = (text(metadata, "ekfac.crc32")?, format!("{:08x}", crc(&state)));
+    let (stored, found) = (tensors::read_checksum(&tensors, CHECKSUM)?, checksum(text, &state));
     if stored != found {
-        return Err(part(
-            "ekfac.crc32",
-            format!("is {stored}, but the words give {found}: the file is damaged"),
-        ));
+        let problem = format!("is {stored:08x}, but the contents give {found:08x}: the file is damaged");
+        return Err(part(CHECKSUM, problem));
     }
-    Ok(Network::resume(layers, loss, config, progress, capacity, &state)?)
+    let network = Network::resume(layers, loss, config, progress, capacity, &state)?;
+    Ok(Checkpoint { network, extra })
+}
+
+/// The scalar of the checkpoint in these bytes, to know what to read it as.
+///
+/// # Errors
+/// Those of a file that is no checkpoint.
+pub fn dtype(bytes: &[u8]) -> Result<Dtype, CheckpointError> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let first = "layers.0.weight";
+    header.info(first).map(|info| info.dtype).ok_or_else(|| part(first, "missing: not a checkpoint of ekfac"))
+}
+
+fn parse<V: DeserializeOwned>(text: &str) -> Result<V, CheckpointError> {
+    serde_json::from_str(text).map_err(|error| part(METADATA, error))
 }
 
 /// Walks the state words: `visit(index, layer, weights, layer state)`.
@@ -165,93 +249,9 @@ fn each_layer<T: Stored>(network: &Network<T>, mut visit: impl FnMut(usize, &Den
     }
 }
 
-fn crc<T: Stored>(words: &[T]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    let mut bytes = Vec::with_capacity(size_of_val(words));
+fn checksum<T: Stored>(text: &str, words: &[T]) -> u32 {
+    let mut bytes = Vec::with_capacity(text.len() + size_of_val(words));
+    bytes.extend(text.as_bytes());
     words.iter().for_each(|word| word.append_to(&mut bytes));
-    hasher.update(&bytes);
-    hasher.finalize()
-}
-
-fn insert(
-    metadata: &mut HashMap<String, String>,
-    key: &str,
-    value: &impl Serialize,
-) -> Result<(), CheckpointError> {
-    let json = serde_json::to_string(value).map_err(|error| part(key, error))?;
-    metadata.insert(key.to_string(), json);
-    Ok(())
-}
-
-fn text<'m>(metadata: &'m HashMap<String, String>, key: &str) -> Result<&'m str, CheckpointError> {
-    metadata.get(key).map(String::as_str).ok_or_else(|| part(key, "missing from the metadata"))
-}
-
-fn parse<V: DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<V, CheckpointError> {
-    serde_json::from_str(text(metadata, key)?).map_err(|error| part(key, error))
-}
-
-/// Tensors on their way into a file.
-struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
-
-impl Tensors {
-    fn new() -> Self {
-        Self(Vec::new())
-    }
-
-    fn push<T: Stored>(&mut self, name: String, shape: Vec<usize>, values: impl Iterator<Item = T>) {
-        let mut bytes = Vec::new();
-        values.for_each(|value| value.append_to(&mut bytes));
-        self.0.push((name, T::DTYPE, shape, bytes));
-    }
-
-    /// Row-major, while ours are column-major.
-    fn push_weights<T: Stored>(&mut self, index: usize, dense: &Dense, weights: &[T]) {
-        let (rows, inputs) = (dense.shape().rows(), dense.shape().inputs());
-        let by_rows = (0..rows).flat_map(|i| (0..inputs).map(move |j| weights[j * rows + i]));
-        self.push(format!("layers.{index}.weight"), vec![rows, inputs], by_rows);
-        if dense.shape().bias() {
-            self.push(format!("layers.{index}.bias"), vec![rows], weights[inputs * rows..].iter().copied());
-        }
-    }
-
-    fn serialize(self, metadata: HashMap<String, String>) -> Result<Vec<u8>, CheckpointError> {
-        let views = self
-            .0
-            .iter()
-            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
-        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-        Ok(safetensors::serialize(views, Some(metadata))?)
-    }
-}
-
-fn read<T: Stored>(
-    tensors: &SafeTensors<'_>,
-    name: &str,
-    shape: &[usize],
-) -> Result<Vec<T>, CheckpointError> {
-    let tensor = tensors.tensor(name).map_err(|error| part(name, error))?;
-    if tensor.dtype() != T::DTYPE || tensor.shape() != shape {
-        let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
-        return Err(part(name, format!("is {found}, but the layers ask for {:?} {shape:?}", T::DTYPE)));
-    }
-    let values: Option<Vec<T>> = tensor.data().chunks_exact(size_of::<T>()).map(T::from_bytes).collect();
-    values.ok_or_else(|| part(name, "is cut short"))
-}
-
-fn read_weights<T: Stored>(
-    tensors: &SafeTensors<'_>,
-    index: usize,
-    dense: &Dense,
-    state: &mut Vec<T>,
-) -> Result<(), CheckpointError> {
-    let (rows, inputs) = (dense.shape().rows(), dense.shape().inputs());
-    let weights = read::<T>(tensors, &format!("layers.{index}.weight"), &[rows, inputs])?;
-    state.extend(
-        (0..inputs).flat_map(|j| (0..rows).map(move |i| (i, j))).map(|(i, j)| weights[i * inputs + j]),
-    );
-    if dense.shape().bias() {
-        state.extend(read::<T>(tensors, &format!("layers.{index}.bias"), &[rows])?);
-    }
-    Ok(())
+    crc32fast::hash(&bytes)
 }

@@ -103,9 +103,11 @@ impl fmt::Display for Report {
             for (what, row) in &kind.rows {
                 let Measure { error, tolerance, .. } = row.worst;
                 let Row { count, file, .. } = row;
+                let allowed =
+                    if tolerance < f64::MAX { format!("{tolerance:.1e}") } else { "any".to_owned() };
                 writeln!(
                     formatter,
-                    "    {what:<28} {count:>4} x   worst {error:8.1e}   allowed {tolerance:8.1e}   {file}"
+                    "    {what:<48} {count:>4} x   worst {error:>8.1e}   allowed {allowed:>7}   {file}"
                 )?;
             }
         }

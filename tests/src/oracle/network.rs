@@ -64,10 +64,10 @@ impl Network {
     /// The mean loss of a batch; a class is a column of the identity.
     pub fn mean_loss(&self, inputs: &DMatrix<f64>, targets: &DMatrix<f64>) -> f64 {
         let outputs = self.forward(inputs).outputs;
-        let losses =
-            outputs.column_iter().zip(targets.column_iter()).map(|(h, t)| {
-                loss_value(self.loss, &h.clone_owned(), &t.clone_owned())
-            });
+        let losses = outputs
+            .column_iter()
+            .zip(targets.column_iter())
+            .map(|(h, t)| loss_value(self.loss, &h.clone_owned(), &t.clone_owned()));
         losses.sum::<f64>() / inputs.ncols() as f64
     }
 
@@ -159,7 +159,13 @@ fn activation_slope(activation: Activation, z: f64) -> f64 {
     match activation {
         Activation::Identity => 1.0,
         Activation::Relu => f64::from(u8::from(z > 0.0)),
-        Activation::LeakyRelu => if z > 0.0 { 1.0 } else { 0.01 },
+        Activation::LeakyRelu => {
+            if z > 0.0 {
+                1.0
+            } else {
+                0.01
+            }
+        }
         Activation::Tanh => z.cosh().powi(-2),
         Activation::Sigmoid => logistic * (1.0 - logistic),
         Activation::Gelu => 0.5 + integral(z, density) + z * density(z),

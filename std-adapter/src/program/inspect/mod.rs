@@ -1,5 +1,7 @@
 //! The subcommand `inspect`.
 
+pub(super) mod text;
+
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {}

@@ -1,0 +1,93 @@
+//! Tensors in a safetensors file: weights turned from our column-major order to the row-major one of other tools, and back.
+
+use super::{CheckpointError, Stored, part};
+use ekfac::Dense;
+use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use std::collections::HashMap;
+
+/// Tensors on their way into a file.
+#[derive(Default)]
+pub(super) struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
+
+impl Tensors {
+    pub(super) fn push<T: Stored>(
+        &mut self,
+        name: String,
+        shape: &[usize],
+        values: impl Iterator<Item = T>,
+    ) {
+        let mut bytes = Vec::new();
+        values.for_each(|value| value.append_to(&mut bytes));
+        self.0.push((name, T::DTYPE, shape.to_vec(), bytes));
+    }
+
+    pub(super) fn push_weights<T: Stored>(&mut self, index: usize, dense: &Dense, weights: &[T]) {
+        let (rows, inputs) = (dense.shape().rows(), dense.shape().inputs());
+        let by_rows = (0..rows).flat_map(|i| (0..inputs).map(move |j| weights[j * rows + i]));
+        self.push(format!("layers.{index}.weight"), &[rows, inputs], by_rows);
+        if dense.shape().bias() {
+            self.push(format!("layers.{index}.bias"), &[rows], weights[inputs * rows..].iter().copied());
+        }
+    }
+
+    pub(super) fn push_checksum(&mut self, name: &str, checksum: u32) {
+        self.0.push((name.to_string(), Dtype::U32, vec![1], checksum.to_le_bytes().to_vec()));
+    }
+
+    /// At most one entry of metadata, since the format writes several in no fixed order.
+    pub(super) fn serialize(self, metadata: Option<(&str, String)>) -> Result<Vec<u8>, CheckpointError> {
+        let views = self
+            .0
+            .iter()
+            .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)));
+        let views = views.collect::<Result<Vec<_>, SafeTensorError>>()?;
+        let metadata = metadata.map(|(key, text)| HashMap::from([(key.to_string(), text)]));
+        Ok(safetensors::serialize(views, metadata)?)
+    }
+}
+
+/// The values of one tensor, which must have this shape.
+pub(super) fn read<T: Stored>(
+    tensors: &SafeTensors<'_>,
+    name: &str,
+    shape: &[usize],
+) -> Result<Vec<T>, CheckpointError> {
+    let data = checked(tensors, name, T::DTYPE, shape)?;
+    let values: Option<Vec<T>> = data.chunks_exact(size_of::<T>()).map(T::from_bytes).collect();
+    values.ok_or_else(|| part(name, "is cut short"))
+}
+
+/// Appends W, m x n, column-major, bias last.
+pub(super) fn read_weights<T: Stored>(
+    tensors: &SafeTensors<'_>,
+    index: usize,
+    dense: &Dense,
+    state: &mut Vec<T>,
+) -> Result<(), CheckpointError> {
+    let (rows, inputs) = (dense.shape().rows(), dense.shape().inputs());
+    let weights = read::<T>(tensors, &format!("layers.{index}.weight"), &[rows, inputs])?;
+    state.extend((0..inputs).flat_map(|j| weights.iter().skip(j).step_by(inputs)));
+    if dense.shape().bias() {
+        state.extend(read::<T>(tensors, &format!("layers.{index}.bias"), &[rows])?);
+    }
+    Ok(())
+}
+
+pub(super) fn read_checksum(tensors: &SafeTensors<'_>, name: &str) -> Result<u32, CheckpointError> {
+    let data = checked(tensors, name, Dtype::U32, &[1])?;
+    data.try_into().map(u32::from_le_bytes).map_err(|_| part(name, "is cut short"))
+}
+
+fn checked<'d>(
+    tensors: &SafeTensors<'d>,
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<&'d [u8], CheckpointError> {
+    let tensor = tensors.tensor(name).map_err(|_| part(name, "missing from the file"))?;
+    if tensor.dtype() != dtype || tensor.shape() != shape {
+        let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
+        return Err(part(name, format!("is {found}, but the layers ask for {dtype:?} {shape:?}")));
+    }
+    Ok(tensor.data())
+}

@@ -1,0 +1,36 @@
+//! Numbers and tables as the terminal shows them.
+
+/// Four significant digits, with an exponent where that is shorter.
+pub(in crate::program) fn number(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 {
+        "0".into()
+    } else if !value.is_finite() {
+        value.to_string()
+    } else if (1e-3..1e5).contains(&size) {
+        let before_point = size.log10().floor() as i32 + 1;
+        format!("{value:.*}", (4 - before_point).clamp(0, 6) as usize)
+    } else {
+        format!("{value:.2e}")
+    }
+}
+
+/// Bytes in the largest unit that leaves at least 1.
+pub(in crate::program) fn bytes(count: usize) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (count as f64, 0);
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// A table for the terminal.
+pub(in crate::program) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(header.to_vec());
+    table.add_rows(rows);
+    table.to_string()
+}
