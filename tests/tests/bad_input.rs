@@ -107,8 +107,8 @@ fn a_bad_target_leaves_no_trace() {
 
 #[test]
 fn a_bad_weight_leaves_no_trace_once_it_is_mended() {
-    for layer in 0..2 {
-        for (clean, bad, index) in grid(LAYERS[layer].shape().parameters()) {
+    for (layer, dense) in LAYERS.iter().enumerate() {
+        for (clean, bad, index) in grid(dense.shape().parameters()) {
             if bad.is_finite() {
                 continue;
             }

@@ -1,1 +1,374 @@
-//! Todo.
+//! Learning: whole runs that must reach a bound, and the parts of a step that a user tunes, against hand computation.
+//!
+//! Mutants that these tests catch: a sign or a factor in the step; momentum, clip or weight decay applied twice, in the wrong
+//! place or to the biases; an adaptation that moves the damping the wrong way; a clip that divides by a negative budget; a
+//! damping floor that lets a long run end in NaN.
+
+use ekfac::{
+    Adaptation, Averaging, Carry, Clip, Config, Damping, Dense, Fisher, Learner, Loss, Net, Outcome, Refresh,
+    Shape, Targets,
+};
+use ekfac_tests::{
+    oracle::{bench::Bench, bits, dense, mean_gradient, network::Network, relative_difference},
+    random::Draws,
+};
+use nalgebra::DMatrix;
+
+const CLASSIFIER: [Dense; 2] = ekfac::layers![64 => 32 Tanh => 10 Identity];
+const EXAMPLES: usize = 640;
+
+/// Ten noisy clusters in 64 dimensions of very different scales.
+fn clusters(seed: u64) -> (Vec<f32>, Vec<u32>) {
+    let mut draws = Draws::new(seed);
+    let centers = draws.matrix(64, 10);
+    let classes = draws.classes(EXAMPLES, 10);
+    let mut inputs = Vec::with_capacity(64 * EXAMPLES);
+    for class in &classes {
+        let mut scale = 1.0;
+        for row in 0..64 {
+            scale *= 0.97;
+            inputs.push((scale * (centers[(row, *class as usize)] + 1.2 * draws.normal())) as f32);
+        }
+    }
+    (inputs, classes)
+}
+
+/// Trains for some passes and returns the loss before and after, and the share of right answers.
+fn train(config: Config<f32>, batch: usize, passes: usize, seed: u64) -> (f32, f32, f64) {
+    let net = Net::new(&CLASSIFIER, Loss::SoftmaxCrossEntropy);
+    let (inputs, classes) = clusters(seed);
+    let mut memory = vec![0.0_f32; net.words(batch)];
+    let mut learner = Learner::new(net, config, seed, batch, &mut memory).unwrap();
+    let all = Targets::Classes(&classes);
+    let before = learner.evaluate(&inputs, all).unwrap().loss;
+    for _ in 0..passes {
+        for start in (0..EXAMPLES).step_by(batch) {
+            let end = (start + batch).min(EXAMPLES);
+            let step =
+                learner.step(&inputs[64 * start..64 * end], Targets::Classes(&classes[start..end])).unwrap();
+            assert_eq!(step.outcome, Outcome::Applied, "seed {seed}, {config:?}");
+        }
+    }
+    let after = learner.evaluate(&inputs, all).unwrap();
+    (before, after.loss, after.correct.unwrap() as f64 / EXAMPLES as f64)
+}
+
+fn check_learns(name: &str, config: Config<f32>, batch: usize, passes: usize, bound: f32) {
+    for seed in 0..3 {
+        let (before, after, correct) = train(config, batch, passes, seed);
+        println!("{name}, batch {batch}, seed {seed}: {before} -> {after}, {correct} right");
+        assert!(before >= 2.0, "{name}, seed {seed}: {before} is no start for ten classes");
+        assert!(after <= bound && correct >= 0.95, "{name}, batch {batch}, seed {seed}: {after}, {correct}");
+    }
+}
+
+#[test]
+fn every_method_learns_in_batches() {
+    check_learns("default", Config::default(), 32, 10, 0.2);
+    check_learns("paper", Config::paper(0.02, 0.03, 5), 32, 10, 0.2);
+    check_learns("paper, running", Config::paper_running(0.02, 0.03, 5, 0.95), 32, 10, 0.2);
+    check_learns("K-FAC", Config::kfac(0.02, 0.03, 5), 32, 10, 0.2);
+}
+
+#[test]
+fn every_method_learns_one_example_at_a_time() {
+    check_learns("default", Config::default(), 1, 2, 0.5);
+    // A single example says little about a curvature, so these need a longer memory than the paper's.
+    let memory = Averaging::Memory(500.0);
+    let patient = |config| Config { factors: memory, scalings: memory, ..config };
+    check_learns("paper", patient(Config::paper(0.002, 0.03, 20)), 1, 2, 0.5);
+    check_learns("paper, running", patient(Config::paper_running(0.002, 0.03, 20, 0.99)), 1, 2, 0.5);
+    check_learns("K-FAC", patient(Config::kfac(0.002, 0.03, 20)), 1, 2, 0.5);
+}
+
+const LINEAR: [Dense; 1] = ekfac::layers![4 => 3 Identity];
+
+/// A linear regression: for squared error and the exact Fisher the model of the loss is exact, but for the Kronecker form.
+fn regress(
+    config: Config<f64>,
+    steps: usize,
+    mut see: impl FnMut(usize, &ekfac::Step<f64>, &Learner<'_, f64>),
+) {
+    let net = Net::new(&LINEAR, Loss::SquaredError);
+    let mut memory = vec![0.0; net.words(30)];
+    let mut learner = Learner::new(net, config, 3, 30, &mut memory).unwrap();
+    let mut draws = Draws::new(3);
+    let (inputs, targets) = (draws.list(4 * 30), draws.list(3 * 30));
+    for index in 0..steps {
+        let step = learner.step(&inputs, Targets::Values(&targets)).unwrap();
+        see(index, &step, &learner);
+    }
+}
+
+fn adapting(learning_rate: f64) -> Config<f64> {
+    let adaptation = Some(Adaptation { interval: 2, factor: 1.25, ..Adaptation::default() });
+    Config { adaptation, fisher: Fisher::Exact, ..Config::paper(learning_rate, 0.5, 1) }
+}
+
+#[test]
+fn a_good_model_lowers_the_damping() {
+    let mut last = 1.0;
+    regress(adapting(1.0), 12, |index, step, learner| {
+        let multiplier = learner.progress().damping_multiplier;
+        if index % 2 == 0 {
+            assert_eq!((step.reduction_ratio, multiplier), (None, last), "step {index} is not due");
+        } else {
+            // The Fisher is A x I, so S is exact; the damping only makes the model cautious: 1 <= ratio <= 2.
+            let ratio = step.reduction_ratio.unwrap();
+            assert!((1.0..=2.0).contains(&ratio), "step {index}: {ratio}");
+            assert!((multiplier * 1.25 * 1.25 - last).abs() <= 1e-12, "step {index}: {last} to {multiplier}");
+        }
+        last = multiplier;
+    });
+    assert!(last < 0.1);
+}
+
+#[test]
+fn the_ratio_is_one_where_the_model_is_exact() {
+    let config = Config { damping: Damping::Absolute(1e-12), ..adapting(0.5) };
+    let mut seen = 0;
+    regress(config, 4, |_, step, _| {
+        if let Some(ratio) = step.reduction_ratio {
+            assert!((ratio - 1.0).abs() <= 1e-9, "{ratio}");
+            seen += 1;
+        }
+    });
+    assert_eq!(seen, 2);
+}
+
+#[test]
+fn a_reckless_step_raises_the_damping_up_to_its_bound() {
+    let mut last = 1.0;
+    regress(adapting(40.0), 60, |index, step, learner| {
+        let multiplier = learner.progress().damping_multiplier;
+        if let Some(ratio) = step.reduction_ratio {
+            // Once the damping holds the step back the ratio may be good again; the first ones are not.
+            assert!(index > 7 || !(ratio >= 0.25), "step {index}: {ratio}");
+            assert!(index > 7 || multiplier > last, "step {index}: {last} to {multiplier}");
+        }
+        assert!((1e-4..=1e4).contains(&multiplier), "step {index}: {multiplier}");
+        last = multiplier;
+    });
+    let rule = Adaptation { interval: 3, factor: 2.0, bounds: (0.125, 16.0), ..Adaptation::default() };
+    for (change, predicted, start, expected) in [
+        (-1.0, -1.0, 1.0, 0.125),
+        (-0.5, -1.0, 1.0, 1.0),
+        (-0.1, -1.0, 1.0, 8.0),
+        (-1.0, -1.0, 0.25, 0.125),
+        (1.0, -1.0, 4.0, 16.0),
+        (f64::NAN, -1.0, 1.0, 8.0),
+        (f64::INFINITY, -1.0, 1.0, 8.0),
+        (-1.0, f64::NAN, 1.0, 8.0),
+        // Not a decrease that was foretold: no reason for trust, however the loss went.
+        (-1.0, 0.0, 1.0, 8.0),
+        (1.0, 1.0, 1.0, 8.0),
+    ] {
+        assert_eq!(rule.next(start, change, predicted), expected, "{change} for {predicted} from {start}");
+    }
+}
+
+#[test]
+fn weight_decay_shrinks_weights_but_not_biases() {
+    const LAYERS: [Dense; 2] = [
+        Dense::new(4, 5, ekfac::Activation::Tanh),
+        Dense::with_shape(Shape::new(5, 3).without_bias(), ekfac::Activation::Identity),
+    ];
+    let net = Net::new(&LAYERS, Loss::SquaredError);
+    for capacity in [1, 2] {
+        let config = Config { weight_decay: 0.5, ..Config::paper(0.25, 0.1, 1) };
+        let mut memory = vec![0.0; net.words(capacity)];
+        let mut learner = Learner::new(net, config, 7, capacity, &mut memory).unwrap();
+        let mut draws = Draws::new(7);
+        learner.weights(0).unwrap().as_mut_slice().iter_mut().for_each(|weight| *weight = draws.normal());
+        let before = Network::of(&mut learner);
+        // The targets are the outputs, so there is no gradient: only the decay is left.
+        let input = draws.list(4);
+        let target = learner.predict(&input).unwrap().to_vec();
+        learner.step(&input, Targets::Values(&target)).unwrap();
+        let after = Network::of(&mut learner);
+        let keep = 1.0 - 0.25 * 0.5;
+        assert_eq!(after.layers[0].weights.columns(0, 4), before.layers[0].weights.columns(0, 4) * keep);
+        assert_eq!(after.layers[0].weights.column(4), before.layers[0].weights.column(4));
+        assert_eq!(after.layers[1].weights, &before.layers[1].weights * keep);
+    }
+}
+
+/// One step with a clip, beside the same step without; returns nu and checks that it is all that differs.
+fn clipped(clip: Clip<f64>, expected_budget: impl Fn(f64) -> f64) -> f64 {
+    let net = Net::new(&CLIPPED, Loss::SquaredError);
+    let mut draws = Draws::new(11);
+    let (inputs, targets) = (draws.matrix(4, 6), draws.matrix(2, 6));
+    let run = |clip| {
+        let config = Config { clip, ..Config::paper(0.5, 0.05, 1) };
+        let mut memory = vec![0.0; net.words(6)];
+        let mut learner = Learner::new(net, config, 11, 6, &mut memory).unwrap();
+        let before = Network::of(&mut learner);
+        let step = learner.step(inputs.as_slice(), Targets::Values(targets.as_slice())).unwrap();
+        (before, step, Network::of(&mut learner))
+    };
+    let (before, free, free_after) = run(Clip::None);
+    let (_, step, after) = run(clip);
+    assert_eq!(free.shrink, 1.0);
+    let trace = before.forward(&inputs);
+    let gradients = before.backward(&trace, &before.output_gradients(&trace, &targets));
+    // lr^2 K . D = lr G . (lr D), and lr D is what the free step took from the weights.
+    let mut length = 0.0;
+    for index in 0..CLIPPED.len() {
+        let whole = &before.layers[index].weights - &free_after.layers[index].weights;
+        let part = &before.layers[index].weights - &after.layers[index].weights;
+        length += 0.5 * mean_gradient(&trace.activations[index], &gradients[index]).dot(&whole);
+        assert!(relative_difference(&part, &(whole * step.shrink)) <= 1e-12, "{clip:?}");
+    }
+    let budget = expected_budget(before.mean_loss(&inputs, &targets));
+    let expected = (budget / length).sqrt().min(1.0);
+    assert!((step.shrink - expected).abs() <= 1e-12, "{clip:?}: {} against {expected}", step.shrink);
+    // The length that was taken, in the Fisher metric.
+    assert!(step.shrink.powi(2) * length <= budget * (1.0 + 1e-12), "{clip:?}");
+    step.shrink
+}
+
+const CLIPPED: [Dense; 2] = ekfac::layers![4 => 3 Tanh => 2 Identity];
+
+#[test]
+fn clips_bound_the_length_of_a_step() {
+    assert!(clipped(Clip::Fixed(1e-4), |_| 1e-4) < 0.5);
+    assert_eq!(clipped(Clip::Fixed(1e3), |_| 1e3), 1.0);
+    assert!(clipped(Clip::PerExample(1e-4), |_| 6e-4) < 0.5);
+    assert!(clipped(Clip::ShareOfLoss(1e-4), |loss| 6e-4 * loss) < 0.5);
+}
+
+#[test]
+fn a_negative_loss_leaves_no_budget_but_does_no_harm() {
+    const LAYERS: [Dense; 1] = ekfac::layers![2 => 1 Identity];
+    let net = Net::new(&LAYERS, Loss::BinaryCrossEntropy);
+    let config = Config { clip: Clip::ShareOfLoss(1e-3), ..Config::paper(0.1, 0.1, 1) };
+    let mut memory = vec![0.0_f32; net.words(1)];
+    let mut learner = Learner::new(net, config, 1, 1, &mut memory).unwrap();
+    learner.weights(0).unwrap().as_mut_slice().fill(3.0);
+    // A target beyond 1 makes the cross-entropy negative: ln(1 + e^h) - 4 h.
+    let step = learner.step(&[1.0, 1.0], Targets::Values(&[4.0])).unwrap();
+    assert!(step.loss < 0.0);
+    assert!(learner.state().iter().all(|word| word.is_finite()), "{step:?}, {:?}", learner.state());
+}
+
+/// A layer of one weight, by hand: every matrix is a number and the basis is 1.
+fn check_momentum(restart: bool, capacity: usize) {
+    const LAYERS: [Dense; 1] =
+        [Dense::with_shape(Shape::new(1, 1).without_bias(), ekfac::Activation::Identity)];
+    let net = Net::new(&LAYERS, Loss::SquaredError);
+    let (rate, momentum, damping, decay) = (0.7, 0.8, 0.3, 0.6);
+    let config = Config {
+        momentum,
+        restart,
+        scalings: Averaging::Decay(decay),
+        refresh: Refresh::every(2).carrying(Carry::Transport),
+        estimator: ekfac::Estimator::PerExampleRunning,
+        ..Config::paper(rate, damping, 1)
+    };
+    let mut memory = vec![0.0; net.words(capacity)];
+    let mut learner = Learner::new(net, config, 1, capacity, &mut memory).unwrap();
+    learner.weights(0).unwrap().as_mut_slice()[0] = 2.0;
+    let (mut weight, mut velocity, mut moments, mut share) = (2.0, 0.0, 0.0, 0.0);
+    let mut opposed = 0;
+    for step in 0..30 {
+        // The target jumps to and fro, so that the gradient now and then opposes the velocity.
+        let (input, target) = (1.0 + 0.1 * f64::from(step % 3), if step % 7 < 4 { -1.0 } else { 3.0 });
+        learner.step(&[input], Targets::Values(&[target])).unwrap();
+        let gradient = (weight * input - target) * input;
+        moments = decay * moments + (1.0 - decay) * gradient * gradient;
+        share = decay * share + (1.0 - decay);
+        let direction = gradient / (moments / share + damping);
+        let against = gradient * velocity < 0.0;
+        opposed += usize::from(against);
+        // In one dimension the cosine is -1, and the brake stops the velocity altogether.
+        velocity = if restart && against { direction } else { momentum * velocity + direction };
+        weight -= rate * velocity;
+        let found = dense(learner.weights(0).unwrap().as_ref())[(0, 0)];
+        assert!(
+            (found - weight).abs() <= 1e-13 * weight.abs().max(1.0),
+            "step {step}: {found} against {weight}"
+        );
+    }
+    assert!(opposed > 3, "the velocity was opposed {opposed} times only");
+}
+
+#[test]
+fn momentum_is_what_a_hand_computes() {
+    for capacity in [1, 4] {
+        check_momentum(false, capacity);
+        check_momentum(true, capacity);
+    }
+}
+
+#[test]
+fn a_long_run_at_the_lowest_damping_stays_finite() {
+    for damping in [Damping::Absolute(1e-30), Damping::RelativeToMean(1e-30)] {
+        let config = Config { damping, ..Config::default() };
+        let net = Net::new(&LINEAR, Loss::SquaredError);
+        let mut memory = vec![0.0_f32; net.words(2)];
+        let mut learner = Learner::new(net, config, 3, 2, &mut memory).unwrap();
+        let mut draws = Draws::new(3);
+        let mut list = |length| draws.list(length).into_iter().map(|value| value as f32).collect::<Vec<_>>();
+        let (inputs, targets) = (list(4 * 20), list(3 * 20));
+        for step in 0..100_000 {
+            let start = step % 10 * 2;
+            let (inputs, targets) = (&inputs[4 * start..4 * start + 8], &targets[3 * start..3 * start + 6]);
+            learner.step(inputs, Targets::Values(targets)).unwrap();
+        }
+        assert!(learner.state().iter().all(|word| word.is_finite()), "{damping:?}");
+        assert_eq!(learner.progress().skipped, 0, "{damping:?}");
+        let layer = learner.layer(0).unwrap();
+        for factor in [layer.input_factor(), layer.output_factor()] {
+            assert!(factor.orthogonality() <= 1e-4, "{damping:?}: {}", factor.orthogonality());
+        }
+    }
+}
+
+#[test]
+fn poisoned_batches_change_nothing_in_a_long_run() {
+    let net = Net::new(&CLIPPED, Loss::SquaredError);
+    let mut memories = [vec![0.0_f32; net.words(1)], vec![0.0_f32; net.words(1)]];
+    let [mut clean, mut poisoned] =
+        memories.each_mut().map(|memory| Learner::new(net, Config::default(), 5, 1, memory).unwrap());
+    let mut draws = Draws::new(5);
+    let mut bad = 0;
+    for _ in 0..50_000 {
+        let mut input: Vec<f32> = draws.list(4).into_iter().map(|value| value as f32).collect();
+        let target = [input[0] * input[1], input[2].sin()];
+        clean.step(&input, Targets::Values(&target)).unwrap();
+        poisoned.step(&input, Targets::Values(&target)).unwrap();
+        if draws.uniform() < 0.01 {
+            input[draws.index(4)] = [f32::NAN, f32::INFINITY, 3e38][draws.index(3)];
+            poisoned.step(&input, Targets::Values(&target)).unwrap();
+            bad += 1;
+        }
+    }
+    assert!(bad > 300);
+    assert_eq!((clean.progress().skipped, poisoned.progress().skipped), (0, bad));
+    assert_eq!((clean.progress().steps, poisoned.progress().steps), (50_000, 50_000));
+    assert_eq!(bits(clean.state()), bits(poisoned.state()));
+}
+
+#[test]
+fn a_bench_and_a_learner_agree() {
+    // The preconditioner is the learner's corridor with one layer: same statistics, same direction.
+    let net = Net::new(&LINEAR, Loss::SquaredError);
+    let config = Config { refresh: Refresh::every(2), ..Config::paper(0.5, 0.05, 1) };
+    let mut memory = vec![0.0_f64; net.words(5)];
+    let mut learner = Learner::new(net, config, 2, 5, &mut memory).unwrap();
+    let mut bench = Bench::<f64>::new(*LINEAR[0].shape(), config);
+    let mut draws = Draws::new(2);
+    for step in 0..10 {
+        let (inputs, targets) = (draws.matrix(4, 5), draws.matrix(3, 5));
+        let before = Network::of(&mut learner);
+        let trace = before.forward(&inputs);
+        let gradients = before.output_gradients(&trace, &targets);
+        bench.observe(&inputs, &gradients);
+        let expected: DMatrix<f64> =
+            bench.precondition(&mean_gradient(&trace.activations[0], &gradients)) * 0.5;
+        learner.step(inputs.as_slice(), Targets::Values(targets.as_slice())).unwrap();
+        let taken = &before.layers[0].weights - &Network::of(&mut learner).layers[0].weights;
+        let error = relative_difference(&taken, &expected);
+        assert!(error <= 1e-10, "step {step}: {error:e}");
+    }
+}

@@ -11,7 +11,7 @@ use ekfac_tests::{
     oracle::{bits, unit},
     random::Draws,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 /// A network, settings, and a seed for everything else.
 #[derive(Clone, Debug)]
@@ -105,6 +105,16 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
+    /// Without kinks, at which a gradient says nothing about the other side.
+    fn smoothed(mut self) -> Self {
+        for layer in &mut self.layers {
+            if matches!(layer.activation(), Activation::Relu | Activation::LeakyRelu) {
+                *layer = Dense::with_shape(*layer.shape(), Activation::Gelu);
+            }
+        }
+        self
+    }
+
     fn net(&self) -> Net<'_> {
         Net::new(&self.layers, self.loss)
     }
@@ -193,9 +203,8 @@ fn operate(
             false
         }
         _ => {
-            let outcome = case.step(learner, index, case.batch);
-            prop_assert!(!matches!(outcome, Outcome::Skipped(_)), "{:?}", outcome);
-            true
+            // Some settings diverge, until the gate stops them; a refused batch then leaves no trace.
+            !matches!(case.step(learner, index, case.batch), Outcome::Skipped(_))
         }
     };
     prop_assert!(writes || bits(learner.state()) == before, "operation {} wrote to the state", operation);
@@ -203,7 +212,12 @@ fn operate(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig {
+        // The same cases at every run; PROPTEST_CASES asks for more of them, PROPTEST_RNG_SEED for others.
+        rng_seed: std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok()).map_or(RngSeed::Fixed(2018), RngSeed::Fixed),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_state_is_valid_after_any_operations(case in cases(), operations in prop::collection::vec(0_u8..10, 1..40)) {
@@ -216,11 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn a_short_step_descends(case in cases()) {
-        let smooth = case.layers.iter().all(|layer| {
-            !matches!(layer.activation(), Activation::Relu | Activation::LeakyRelu)
-        });
-        prop_assume!(smooth && !matches!(case.loss, Loss::Huber(_)));
+    fn a_short_step_descends(case in cases().prop_map(Case::smoothed)) {
         let config = Config { learning_rate: 1e-6, momentum: 0.0, weight_decay: 0.0, clip: Clip::None, adaptation: None, ..case.config };
         let mut memory = vec![0.0; case.net().words(case.batch)];
         let mut learner = Learner::new(case.net(), config, case.seed, case.batch, &mut memory).unwrap();
@@ -262,9 +272,10 @@ proptest! {
 
     #[test]
     fn one_example_at_a_time_is_a_batch_of_one(case in cases()) {
-        // One basis for good: a later solve of singular factors would turn rounding into another null space.
+        // One basis for good: a later solve of singular factors would turn rounding into another null space. And a fixed
+        // damping: with a share of a vanishing S a step of K / S would turn rounding into chaos.
         let refresh = Refresh { period: u32::MAX, ..case.config.refresh };
-        let config = Config { refresh, ..case.config };
+        let config = Config { refresh, damping: Damping::Absolute(0.1), ..case.config };
         let net = case.net();
         let (mut small, mut large) = (vec![0.0; net.words(1)], vec![0.0; net.words(6)]);
         let mut small = Learner::new(net, config, case.seed, 1, &mut small).unwrap();

@@ -203,7 +203,8 @@ pub fn from_bytes<T: Stored>(bytes: &[u8], capacity: usize) -> Result<Checkpoint
     let text = metadata.ok_or_else(|| part(METADATA, "missing: not a checkpoint of ekfac"))?;
     let Version { version } = parse(text)?;
     if version != VERSION {
-        let problem = format!("is version {version}, but this program reads {VERSION}: use the program that wrote it");
+        let problem =
+            format!("is version {version}, but this program reads {VERSION}: use the program that wrote it");
         return Err(part(METADATA, problem));
     }
     let description: Description<T> = parse(text)?;

@@ -10,12 +10,7 @@ use std::collections::HashMap;
 pub(super) struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Tensors {
-    pub(super) fn push<T: Stored>(
-        &mut self,
-        name: String,
-        shape: &[usize],
-        values: impl Iterator<Item = T>,
-    ) {
+    pub(super) fn push<T: Stored>(&mut self, name: String, shape: &[usize], values: impl Iterator<Item = T>) {
         let mut bytes = Vec::new();
         values.for_each(|value| value.append_to(&mut bytes));
         self.0.push((name, T::DTYPE, shape.to_vec(), bytes));

@@ -1,5 +1,7 @@
 //! Numbers and tables as the terminal shows them.
 
+use ekfac::Dense;
+
 /// Four significant digits, with an exponent where that is shorter.
 pub(in crate::program) fn number(value: f64) -> String {
     let size = value.abs();
@@ -29,8 +31,24 @@ pub(in crate::program) fn bytes(count: usize) -> String {
 /// A table for the terminal.
 pub(in crate::program) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(header.to_vec());
     table.add_rows(rows);
     table.to_string()
+}
+
+/// One row a layer, with the memory that it needs between steps.
+pub(in crate::program) fn layers<T>(layers: &[Dense]) -> String {
+    let rows = layers.iter().enumerate().map(|(index, layer)| {
+        let shape = layer.shape();
+        let bias = if shape.bias() { "" } else { ", no bias" };
+        vec![
+            index.to_string(),
+            format!("{} -> {}{bias}", shape.inputs(), shape.outputs()),
+            format!("{:?}", layer.activation()),
+            shape.parameters().to_string(),
+            bytes((shape.parameters() + shape.words()) * size_of::<T>()),
+        ]
+    });
+    table(&["layer", "shape", "activation", "parameters", "RAM of weights and state"], rows)
 }

@@ -83,16 +83,16 @@ pub struct Arguments {
     #[arg(long, default_value = "auto")]
     pub standardise: Standardise,
     /// Examples in a batch.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
     /// Passes over the training examples.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 50)]
     pub epochs: u64,
     /// Stop after so many epochs without a better validation loss (training loss where nothing is held out).
     #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
     pub patience: Option<u64>,
     /// Seed of the split, the weights, the order of the examples and the sampled targets.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 1)]
     pub seed: u64,
 
     /// Learning rate.
@@ -150,7 +150,9 @@ impl Arguments {
             momentum: self.momentum.unwrap_or(default.momentum),
             weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
             damping: self.damping.map_or(default.damping, Damping::Absolute),
-            clip: self.clip.map_or(default.clip, |limit| if limit == 0.0 { Clip::None } else { Clip::Fixed(limit) }),
+            clip: self
+                .clip
+                .map_or(default.clip, |limit| if limit == 0.0 { Clip::None } else { Clip::Fixed(limit) }),
             ..default
         };
         config.check().map_err(|error| match error {

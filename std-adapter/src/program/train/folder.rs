@@ -24,8 +24,11 @@ pub(super) struct Folder {
 }
 
 fn failed(path: &Path, action: &str, cause: impl std::fmt::Display) -> ProgramError {
-    format!("{}: cannot {action}: {cause}; check the space and permissions, or name another folder with --out", path.display())
-        .into()
+    format!(
+        "{}: cannot {action}: {cause}; check the space and permissions, or name another folder with --out",
+        path.display()
+    )
+    .into()
 }
 
 impl Folder {
@@ -45,7 +48,9 @@ impl Folder {
             .into());
         }
         if !exists && arguments.resume {
-            return Err(format!("{}: no checkpoint to resume; leave --resume out", checkpoint.display()).into());
+            return Err(
+                format!("{}: no checkpoint to resume; leave --resume out", checkpoint.display()).into()
+            );
         }
         Ok(folder)
     }
@@ -89,7 +94,8 @@ impl Folder {
             eprintln!("warning: {}: {reason}; going on from the previous checkpoint", path.display());
             if path.exists() {
                 let aside = self.path.join("checkpoint.safetensors.damaged");
-                fs::rename(&path, &aside).map_err(|cause| failed(&path, "move the damaged file aside", cause))?;
+                fs::rename(&path, &aside)
+                    .map_err(|cause| failed(&path, "move the damaged file aside", cause))?;
             }
         }
         Ok((network, state))
@@ -139,7 +145,9 @@ impl Log {
             let text = fs::read_to_string(&path).unwrap_or_default();
             let cells = |line: &str| line.split(',').map(str::to_string).collect::<Vec<_>>();
             let number = |row: &Vec<String>| row.first().and_then(|cell| cell.parse::<u64>().ok());
-            rows.extend(text.lines().skip(1).map(cells).filter(|row| number(row).is_some_and(|n| n <= epochs)));
+            rows.extend(
+                text.lines().skip(1).map(cells).filter(|row| number(row).is_some_and(|n| n <= epochs)),
+            );
         }
         let mut text = format!("{header}\n");
         rows.iter().for_each(|row| text.extend([&*row.join(","), "\n"]));
@@ -149,8 +157,11 @@ impl Log {
 
     /// Appends the row of one epoch.
     pub(super) fn add(&mut self, record: &Record, seconds: f64, rotations: u64) -> Result<(), ProgramError> {
-        let mut row = vec![record.epoch.to_string(), record.loss.to_string(), record.measure.loss.to_string()];
-        row.extend(record.measure.values.iter().map(|value| value.map_or_else(String::new, |v| v.to_string())));
+        let mut row =
+            vec![record.epoch.to_string(), record.loss.to_string(), record.measure.loss.to_string()];
+        row.extend(
+            record.measure.values.iter().map(|value| value.map_or_else(String::new, |v| v.to_string())),
+        );
         row.extend([format!("{seconds:.3}"), rotations.to_string()]);
         let appended = File::options().append(true).open(&self.path);
         appended

@@ -4,7 +4,10 @@ use super::{
     arguments::Task,
     prepare::{Prepared, rows, targets_of},
 };
-use crate::{Network, data::{Dataset, Targets}};
+use crate::{
+    Network,
+    data::{Dataset, Targets},
+};
 use ekfac::{Error, Loss};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +30,11 @@ pub(super) fn names(task: Task) -> &'static [&'static str] {
 }
 
 /// Evaluates the network.
-pub(super) fn measure(network: &mut Network<f32>, prepared: &Prepared, data: &Dataset) -> Result<Measure, Error> {
+pub(super) fn measure(
+    network: &mut Network<f32>,
+    prepared: &Prepared,
+    data: &Dataset,
+) -> Result<Measure, Error> {
     let evaluation = network.evaluate(&data.inputs, targets_of(data, 0, data.examples))?;
     let loss = f64::from(evaluation.loss);
     let values = match prepared.task {
@@ -49,7 +56,11 @@ pub(super) fn measure(network: &mut Network<f32>, prepared: &Prepared, data: &Da
 }
 
 /// RMSE and R^2.
-fn regression(network: &mut Network<f32>, prepared: &Prepared, data: &Dataset) -> Result<Vec<Option<f64>>, Error> {
+fn regression(
+    network: &mut Network<f32>,
+    prepared: &Prepared,
+    data: &Dataset,
+) -> Result<Vec<Option<f64>>, Error> {
     let Targets::Values { values, width } = &data.targets else { return Ok(vec![None, None]) };
     let errors = squared_errors(network, values, data)?;
     let scale = |column| prepared.targets.as_ref().and_then(|s| s.scale.get(column).copied()).unwrap_or(1.0);

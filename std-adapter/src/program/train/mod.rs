@@ -16,7 +16,7 @@ mod state;
 
 pub use arguments::Arguments;
 
-use super::ProgramError;
+use super::{ProgramError, inspect::text};
 use folder::{Folder, Log};
 use indicatif::{ProgressBar, ProgressStyle};
 use plan::Plan;
@@ -33,8 +33,11 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     let prepared = Prepared::new(arguments)?;
     let plan = Plan::new(arguments, &prepared)?;
     println!("{}", plan.summary(&prepared));
-    let (network, state) =
-        if arguments.resume { folder.load(plan.batch, &plan.settings)? } else { (plan.network()?, State::default()) };
+    let (network, state) = if arguments.resume {
+        folder.load(plan.batch, &plan.settings)?
+    } else {
+        (plan.network()?, State::default())
+    };
     let (judged, _) = prepared.judged();
     let log = Log::open(&folder, &report::log_header(prepared.task, judged), state.epoch)?;
     let (batch, seed, settings) = (plan.batch, arguments.seed, &plan.settings);
@@ -45,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     if end == End::Interrupted {
         return Err(report::interrupted(&run).into());
     }
-    println!("{}", report::layers(&run.network));
+    println!("{}", text::layers::<f32>(run.network.net().layers()));
     println!("{}", report::results(&run, end));
     Ok(())
 }
@@ -62,11 +65,8 @@ fn train(arguments: &Arguments, run: &mut Run<'_>) -> Result<End, ProgramError> 
         bar.set_position(state.epoch * batches as u64 + state.batch as u64);
         bar.set_message(report::progress(task, state));
     };
-    let limits = Limits {
-        epochs: arguments.epochs,
-        patience: arguments.patience,
-        save_every: arguments.save_every,
-    };
+    let limits =
+        Limits { epochs: arguments.epochs, patience: arguments.patience, save_every: arguments.save_every };
     let end = run.train(&limits, &note);
     bar.finish_and_clear();
     end

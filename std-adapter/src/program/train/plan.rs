@@ -1,7 +1,10 @@
 //! What will be trained: the network that the data and the arguments ask for.
 
 use super::{Arguments, prepare::Prepared, state::Settings};
-use crate::{Network, program::{ProgramError, inspect::text}};
+use crate::{
+    Network,
+    program::{ProgramError, inspect::text},
+};
 use ekfac::{Config, Dense, Error, Net, net::dense_layers};
 
 /// A network before it exists.
@@ -20,10 +23,11 @@ impl Plan {
     pub(super) fn new(arguments: &Arguments, prepared: &Prepared) -> Result<Self, ProgramError> {
         let config = arguments.config()?;
         let sizes = sizes(arguments, prepared)?;
-        let layers = dense_layers(&sizes, arguments.activation, arguments.output_activation).map_err(|error| {
-            let most = ekfac::net::MAX_LAYERS;
-            format!("--layers {}: {error}; give 2 to {} sizes, none of them 0", list(&sizes), most + 1)
-        })?;
+        let layers =
+            dense_layers(&sizes, arguments.activation, arguments.output_activation).map_err(|error| {
+                let most = ekfac::net::MAX_LAYERS;
+                format!("--layers {}: {error}; give 2 to {} sizes, none of them 0", list(&sizes), most + 1)
+            })?;
         let (layers, loss, seed) = (layers.to_vec(), prepared.loss, arguments.seed);
         let batch = (arguments.batch as usize).min(prepared.training.examples);
         let settings = settings(arguments, prepared, &sizes, &config)?;
@@ -34,9 +38,11 @@ impl Plan {
     pub(super) fn network(&self) -> Result<Network<f32>, ProgramError> {
         let network = Network::new(self.layers.clone(), self.loss, self.config, self.seed, self.batch);
         network.map_err(|error| match error {
-            Error::SizeOverflow { .. } => {
-                format!("there is no room for {} of memory: choose smaller layers or a smaller --batch", self.ram()).into()
-            }
+            Error::SizeOverflow { .. } => format!(
+                "there is no room for {} of memory: choose smaller layers or a smaller --batch",
+                self.ram()
+            )
+            .into(),
             other => other.into(),
         })
     }
@@ -65,7 +71,8 @@ impl Plan {
     /// The title of the plot.
     pub(super) fn title(&self, prepared: &Prepared) -> String {
         let outputs = self.layers.iter().map(|layer| layer.shape().outputs());
-        let sizes: Vec<usize> = self.layers.iter().take(1).map(|layer| layer.shape().inputs()).chain(outputs).collect();
+        let sizes: Vec<usize> =
+            self.layers.iter().take(1).map(|layer| layer.shape().inputs()).chain(outputs).collect();
         format!("{}, {}", prepared.training.name, list(&sizes).replace(',', "-"))
     }
 }
@@ -113,7 +120,11 @@ fn settings(
     ]);
     // Those with options of their own and those that a later version of the program may choose otherwise.
     if let serde_json::Value::Object(fields) = serde_json::to_value(config)? {
-        settings.extend(fields.into_iter().map(|(name, value)| (format!("--{}", name.replace('_', "-")), value.to_string())));
+        settings.extend(
+            fields
+                .into_iter()
+                .map(|(name, value)| (format!("--{}", name.replace('_', "-")), value.to_string())),
+        );
     }
     Ok(settings)
 }

@@ -37,8 +37,7 @@ impl Prepared {
         let (inputs, scaling) = scale_inputs(arguments.standardise, &mut training, &mut validation)?;
         let task = arguments.task;
         let standardises = task == Task::Regress && arguments.standardise != Standardise::No;
-        let targets =
-            if standardises { Some(scale_targets(&mut training, &mut validation)?) } else { None };
+        let targets = if standardises { Some(scale_targets(&mut training, &mut validation)?) } else { None };
         if task == Task::Reconstruct && loss == Loss::BinaryCrossEntropy {
             expect_shares(&training)?;
             expect_shares(&validation)?;
@@ -53,19 +52,23 @@ impl Prepared {
 
     /// The part that decides which weights are best: the validation part where there is one.
     pub(super) fn judged(&self) -> (&'static str, &Dataset) {
-        if self.validation.examples > 0 { ("validation", &self.validation) } else { ("training", &self.training) }
+        if self.validation.examples > 0 {
+            ("validation", &self.validation)
+        } else {
+            ("training", &self.training)
+        }
     }
-
 }
 
 /// The targets of examples `start..end`, as core takes them.
 pub(super) fn targets_of(data: &Dataset, start: usize, end: usize) -> ekfac::Targets<'_, f32> {
-        match &data.targets {
-            Targets::Classes { labels, .. } => ekfac::Targets::Classes(labels.get(start..end).unwrap_or_default()),
-            Targets::Values { values, width } => ekfac::Targets::Values(rows(values, *width, start, end)),
-            // Of the three tasks only `reconstruct` comes without targets: they are the inputs.
-            Targets::None => ekfac::Targets::Values(rows(&data.inputs, data.input_width, start, end)),
+    match &data.targets {
+        Targets::Classes { labels, .. } => {
+            ekfac::Targets::Classes(labels.get(start..end).unwrap_or_default())
         }
+        Targets::Values { values, width } => ekfac::Targets::Values(rows(values, *width, start, end)),
+        // Of the three tasks only `reconstruct` comes without targets: they are the inputs.
+        Targets::None => ekfac::Targets::Values(rows(&data.inputs, data.input_width, start, end)),
     }
 }
 
@@ -97,7 +100,9 @@ fn load(arguments: &Arguments) -> Result<Dataset, ProgramError> {
         (Task::Classify, Targets::Classes { names, .. }) if names.len() < 2 => {
             "there is only one class: check --target"
         }
-        (Task::Classify, Targets::Classes { .. }) | (Task::Regress, Targets::Values { .. }) => return Ok(data),
+        (Task::Classify, Targets::Classes { .. }) | (Task::Regress, Targets::Values { .. }) => {
+            return Ok(data);
+        }
         (_, Targets::None) => "there are no targets; name their file with --labels",
         (Task::Classify, _) => "the targets are numbers, not classes; use --task regress",
         (Task::Regress, _) => "the targets are classes; use --task classify",
@@ -121,7 +126,10 @@ fn columns(names: &[String]) -> Vec<Column> {
     if names.is_empty() {
         return vec![Column::Last];
     }
-    names.iter().map(|name| name.parse().map_or_else(|_| Column::Name(name.clone()), Column::Number)).collect()
+    names
+        .iter()
+        .map(|name| name.parse().map_or_else(|_| Column::Name(name.clone()), Column::Number))
+        .collect()
 }
 
 /// The loss of the task; binary classes become the one value 0 or 1.

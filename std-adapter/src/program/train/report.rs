@@ -6,7 +6,7 @@ use super::{
     run::{End, Run},
     state::{Record, State},
 };
-use crate::{Network, program::inspect::text};
+use crate::program::inspect::text;
 
 /// The first line of the log.
 pub(super) fn log_header(task: Task, judged: &str) -> String {
@@ -38,23 +38,6 @@ pub(super) fn interrupted(run: &Run<'_>) -> String {
     )
 }
 
-/// One row a layer.
-pub(super) fn layers(network: &Network<f32>) -> String {
-    let rows = network.net().layers().iter().enumerate().map(|(index, layer)| {
-        let shape = layer.shape();
-        let words = shape.parameters() + shape.words();
-        vec![
-            index.to_string(),
-            format!("{} -> {}", shape.inputs(), shape.outputs()),
-            format!("{:?}", layer.activation()),
-            shape.parameters().to_string(),
-            text::bytes(words * size_of::<f32>()),
-        ]
-    });
-    let header = ["layer", "shape", "activation", "parameters", "RAM of weights and state"];
-    text::table(&header, rows)
-}
-
 /// The best and the last epoch, and what the run cost.
 pub(super) fn results(run: &Run<'_>, end: End) -> String {
     let (judged, _) = run.prepared.judged();
@@ -63,7 +46,8 @@ pub(super) fn results(run: &Run<'_>, end: End) -> String {
     let row = |name: &str, record: &Record| {
         let mut cells = vec![name.to_string(), record.epoch.to_string(), text::number(record.loss)];
         cells.push(text::number(record.measure.loss));
-        cells.extend(record.measure.values.iter().map(|value| value.map_or_else(|| "-".into(), text::number)));
+        cells
+            .extend(record.measure.values.iter().map(|value| value.map_or_else(|| "-".into(), text::number)));
         cells
     };
     let rows = [("best", &run.state.best), ("last", &run.state.last)];

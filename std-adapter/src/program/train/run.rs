@@ -90,7 +90,10 @@ impl Run<'_> {
             }
             let (start, end) = (index * self.batch, ((index + 1) * self.batch).min(data.examples));
             let inputs = rows(&data.inputs, data.input_width, start, end);
-            let step = self.network.step(inputs, targets_of(&data, start, end)).map_err(|error| self.blame(&error))?;
+            let step = self
+                .network
+                .step(inputs, targets_of(&data, start, end))
+                .map_err(|error| self.blame(&error))?;
             if !matches!(step.outcome, Outcome::Skipped(_)) {
                 self.state.loss_sum += f64::from(step.loss) * (end - start) as f64;
                 self.state.examples += end - start;

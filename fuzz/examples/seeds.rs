@@ -1,0 +1,65 @@
+//! Writes the seed corpora: `cargo run --example seeds` in the folder `fuzz`. The formats stand in the library's modules.
+
+use std::{fs, io, path::Path};
+
+fn main() -> io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let write = |target: &str, name: &str, bytes: Vec<u8>| {
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(name), bytes)
+    };
+
+    let single = |size: u8, limits: &[u8], values: &[f32]| {
+        let words = values.iter().flat_map(|value| value.to_le_bytes());
+        [2 * size].iter().chain(limits).copied().chain(words).collect::<Vec<u8>>()
+    };
+    let double = |size: u8, values: &[f64]| {
+        [2 * size + 1, 0].into_iter().chain(values.iter().flat_map(|value| value.to_le_bytes())).collect()
+    };
+    write("eigen", "empty", single(0, &[0], &[]))?;
+    write("eigen", "random-3", single(3, &[0], &[1.0, 0.5, -2.0, 0.25, 3.0, 0.75]))?;
+    write("eigen", "nan-last", single(2, &[0], &[1.0, 2.0, f32::NAN]))?;
+    write("eigen", "ones-12", single(12, &[0], &[1.0; 78]))?;
+    write(
+        "eigen",
+        "graded-4",
+        double(4, &[1.0, 1e-40, 1e-80, 1e-120, 1e-160, 1e-200, 0.0, 1e-9, 0.0, 1e-300]),
+    )?;
+    write("eigen", "huge-3", double(3, &[1e300, -1e300, 1e299, 1e307, 1e306, -1e305]))?;
+    write("eigen", "subnormal-2", single(2, &[0], &[1e-45, 3e-45, 1e-44]))?;
+    write("eigen", "two-sweeps", single(3, &[3, 0, 0, 0, 0x3d], &[1.0, 2.0, 1.0, 2.0, 2.0, 1.0]))?;
+
+    let tame = |examples: u8, first: u8| -> Vec<u8> {
+        let words = (0..examples * 5).map(|k| first.wrapping_add(k.wrapping_mul(37)) & 0x3f);
+        [0, 8 + examples - 1].into_iter().chain(words).collect()
+    };
+    let wild = |word: f32| -> Vec<u8> { [&[0, 0, 0x80][..], &word.to_le_bytes(), &[1, 2, 3, 4]].concat() };
+    for (name, head) in [("default", 0), ("paper", 5), ("running", 10), ("kfac", 15)] {
+        let calls =
+            [vec![head], tame(4, 3), wild(f32::NAN), tame(1, 9), vec![4, 8, 1, 2, 3, 4, 5], tame(2, 20)];
+        write("step", name, calls.concat())?;
+    }
+    let huge = [vec![1], wild(1e30), tame(2, 1), wild(3e38), vec![7, 5, 0x80, 0, 0, 0x7f, 0x7f], tame(3, 8)];
+    write("step", "huge", huge.concat())?;
+    let resumed = [vec![0], tame(4, 1), vec![6], tame(4, 2), vec![5, 3], tame(4, 3), vec![6], tame(1, 4)];
+    write("step", "resumed", resumed.concat())?;
+    let mixed =
+        [vec![16, 2, 1, 0, 3, 0, 1, 1, 1, 1, 1, 1, 30], vec![8; 8], tame(4, 1), tame(3, 2), tame(2, 3)];
+    write("step", "mixed", mixed.concat())?;
+
+    let size = |width: u8, value: u64| [&[width][..], &value.to_le_bytes()].concat();
+    let layer = |inputs: Vec<u8>, outputs: Vec<u8>| [vec![1], inputs, outputs].concat();
+    let rest = |sizes: [u64; 5], buffer: u8| {
+        let sizes = sizes.iter().flat_map(|value| size(64, *value)).collect::<Vec<u8>>();
+        [sizes, vec![buffer]].concat()
+    };
+    let small = layer(size(64, 3), size(64, 2));
+    write("shape", "fits", [vec![0], small.clone(), rest([1, 4, 43, 3, 2], 43)].concat())?;
+    let two = [vec![9], small, layer(size(64, 2), size(64, 2)), rest([4, 10, 10, 1, 1], 25)].concat();
+    write("shape", "two-layers", two)?;
+    let square = [vec![0], layer(size(32, u64::MAX), size(32, u64::MAX)), rest([u64::MAX; 5], 1)].concat();
+    write("shape", "overflow", square)?;
+    let largest = [vec![0], layer(size(64, u64::MAX), size(64, 1)), rest([0; 5], 0)].concat();
+    write("shape", "largest", largest)
+}

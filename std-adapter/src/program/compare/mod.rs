@@ -1,0 +1,155 @@
+//! `ekfac compare`: the same network from the same start on the same batches, by several optimisers and seeds.
+
+mod entrants;
+mod presets;
+mod race;
+mod report;
+
+use super::ProgramError;
+use clap::ValueEnum;
+use entrants::{Optimizer, Setting};
+use indicatif::{ProgressBar, ProgressStyle};
+use presets::{Preset, Task};
+use race::{Job, Row};
+use report::{EPOCHS_SHOWN, Entry, loss_cell};
+use serde::Serialize;
+use std::{collections::BTreeMap, fmt::Write, num::NonZero, path::PathBuf, sync::Mutex, thread};
+
+/// Arguments of `ekfac compare`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to train.
+    #[arg(long, value_enum, default_value = "digits-autoencoder")]
+    preset: Preset,
+    /// By which optimisers.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ekfac,ekfac-ra,kfac,soap,adam,sgd")]
+    optimizers: Vec<Optimizer>,
+    /// Passes over the data.
+    #[arg(long, default_value_t = 50)]
+    epochs: usize,
+    /// Seeds 1 to this number.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Folder for the results.
+    #[arg(long, default_value = "target/ekfac-compare")]
+    out: PathBuf,
+    /// Runs at the same time; all cores by default.
+    #[arg(long)]
+    threads: Option<NonZero<usize>>,
+    /// Runs every setting of each optimiser's grid instead, and writes grid.json and grid.csv.
+    #[arg(long)]
+    grid: bool,
+}
+
+/// Runs the comparison.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
+    report::create_folder(&arguments.out)?;
+    let task = arguments.preset.task()?;
+    let settings: Vec<(Optimizer, Setting)> = (arguments.optimizers.iter())
+        .flat_map(|optimizer| {
+            let settings = if arguments.grid { optimizer.grid() } else { vec![optimizer.stated()] };
+            settings.into_iter().map(|setting| (*optimizer, setting))
+        })
+        .collect();
+    let entries = race(arguments, &task, &settings)?;
+    if arguments.grid { finish_grid(arguments, &entries) } else { finish(arguments, &entries) }
+}
+
+fn race(
+    arguments: &Arguments,
+    task: &Task,
+    settings: &[(Optimizer, Setting)],
+) -> Result<Vec<Entry>, ProgramError> {
+    let jobs: Vec<Job<'_>> = (settings.iter())
+        .flat_map(|(optimizer, setting)| {
+            (1..=arguments.seeds).map(|seed| Job { optimizer: optimizer.name(), setting, seed })
+        })
+        .collect();
+    let threads = arguments
+        .threads
+        .map_or_else(|| thread::available_parallelism().map_or(1, NonZero::get), NonZero::get);
+    let bar = ProgressBar::new((jobs.len() * (arguments.epochs + 1)) as u64);
+    bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} epochs  {msg}")?);
+    let losses = Mutex::new(BTreeMap::new());
+    let notify = |job: &Job<'_>, row: &Row| {
+        if let Ok(mut losses) = losses.lock() {
+            losses.insert(job.optimizer.clone(), row.loss);
+            bar.set_message(
+                losses.iter().fold(String::new(), |text, (name, loss)| text + &format!("{name} {loss:.3} ")),
+            );
+        }
+        bar.inc(1);
+    };
+    let mut runs = race::run_all(task, &jobs, arguments.epochs, threads, &notify)?.into_iter();
+    bar.finish_and_clear();
+    let entry = |(optimizer, setting): &(Optimizer, Setting)| Entry {
+        optimizer: optimizer.name(),
+        setting: setting.words.clone(),
+        runs: runs.by_ref().take(arguments.seeds as usize).collect(),
+    };
+    Ok(settings.iter().map(entry).collect())
+}
+
+fn finish(arguments: &Arguments, entries: &[Entry]) -> Result<(), ProgramError> {
+    let preset =
+        arguments.preset.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string());
+    let title = match arguments.seeds {
+        1 => format!("{preset}, one seed"),
+        seeds => format!("{preset}, median and range of {seeds} seeds"),
+    };
+    report::write(&arguments.out, &title, entries)?;
+    println!("{title}\n{}", report::table(entries, arguments.epochs));
+    let folder = arguments.out.display();
+    println!(
+        "written: {folder}/results.json, results.csv, loss.svg, operations.svg (open loss.svg in a browser)"
+    );
+    Ok(())
+}
+
+/// One setting of a grid.
+#[derive(Serialize)]
+struct GridRow {
+    optimizer: String,
+    setting: String,
+    epoch: usize,
+    /// Median over the seeds; `null` where it diverged.
+    loss: f64,
+}
+
+fn finish_grid(arguments: &Arguments, entries: &[Entry]) -> Result<(), ProgramError> {
+    let epochs: Vec<usize> = EPOCHS_SHOWN.into_iter().filter(|epoch| *epoch <= arguments.epochs).collect();
+    let mut rows = Vec::new();
+    for entry in entries {
+        rows.extend(epochs.iter().map(|epoch| GridRow {
+            optimizer: entry.optimizer.clone(),
+            setting: entry.setting.clone(),
+            epoch: *epoch,
+            loss: entry.median(*epoch, |row| f64::from(row.loss)),
+        }));
+    }
+    let mut csv = String::from("optimizer,setting,epoch,loss\n");
+    for row in &rows {
+        let _ = writeln!(csv, "{},\"{}\",{},{}", row.optimizer, row.setting, row.epoch, row.loss);
+    }
+    crate::atomic::write_atomically(arguments.out.join("grid.json"), &serde_json::to_vec_pretty(&rows)?)?;
+    crate::atomic::write_atomically(arguments.out.join("grid.csv"), csv.as_bytes())?;
+    println!("the best of each grid, median of {} seeds:", arguments.seeds);
+    for optimizer in &arguments.optimizers {
+        for epoch in &epochs {
+            let own = rows.iter().filter(|row| row.optimizer == optimizer.name() && row.epoch == *epoch);
+            if let Some(best) = own.min_by(|a, b| a.loss.total_cmp(&b.loss)) {
+                println!(
+                    "{:>9}  epoch {epoch:>2}  {}  {}",
+                    best.optimizer,
+                    loss_cell(best.loss),
+                    best.setting
+                );
+            }
+        }
+    }
+    println!("written: {0}/grid.json, {0}/grid.csv", arguments.out.display());
+    Ok(())
+}

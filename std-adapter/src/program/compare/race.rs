@@ -1,0 +1,191 @@
+//! One run: a setting, a seed, so many epochs; and all runs over threads.
+//!
+//! *Invariant*: the start and the batches depend on the seed alone, so all optimisers see the same, and results, seconds
+//! apart, do not depend on the number of threads. A run that diverges ends with losses that are not finite.
+
+use super::{
+    entrants::{Method, Setting},
+    presets::{Batch, Task},
+};
+use crate::{
+    Network,
+    baselines::{AdamW, Baseline, SgdMomentum, Soap},
+    program::ProgramError,
+};
+use ekfac::{Config, Net};
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
+use serde::Serialize;
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// One line of the results.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Row {
+    /// The optimiser's name.
+    pub(super) optimizer: String,
+    /// The seed.
+    pub(super) seed: u64,
+    /// Epochs done; 0 is the start.
+    pub(super) epoch: usize,
+    /// Loss over the whole training set; `null` in JSON once it is not finite.
+    pub(super) loss: f32,
+    /// Seconds of training so far, evaluation excluded.
+    pub(super) seconds: f64,
+    /// Mean rotations a step, all factors together.
+    pub(super) rotations: f64,
+    /// Multiplications and additions counted so far.
+    pub(super) operations: u64,
+}
+
+/// A run to be done.
+pub(super) struct Job<'a> {
+    /// The optimiser's name.
+    pub(super) optimizer: String,
+    /// Its setting.
+    pub(super) setting: &'a Setting,
+    /// The seed.
+    pub(super) seed: u64,
+}
+
+/// Runs all jobs on so many threads, in the order of the list; `notify(job, row)` after every epoch.
+///
+/// # Errors
+/// The first error of a run.
+pub(super) fn run_all(
+    task: &Task,
+    jobs: &[Job<'_>],
+    epochs: usize,
+    threads: usize,
+    notify: &(dyn Fn(&Job<'_>, &Row) + Sync),
+) -> Result<Vec<Vec<Row>>, ProgramError> {
+    let empty: Vec<Result<Vec<Row>, String>> = jobs.iter().map(|_| Ok(Vec::new())).collect();
+    let (next, results) = (Mutex::new(0..jobs.len()), Mutex::new(empty));
+    thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, jobs.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(index) = take(&next) {
+                    let rows = run(task, &jobs[index], epochs, notify).map_err(|error| error.to_string());
+                    results.lock().unwrap_or_else(PoisonError::into_inner)[index] = rows;
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().collect::<Result<_, String>>().map_err(Into::into)
+}
+
+fn take(next: &Mutex<std::ops::Range<usize>>) -> Option<usize> {
+    next.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// What the steps are made by: core, or a baseline on core's gradients.
+enum Stepper {
+    Natural,
+    Baseline { baseline: Box<dyn Baseline>, gradient: Vec<f32> },
+}
+
+impl Stepper {
+    fn new(method: &Method, net: &Net<'_>) -> Result<Self, ProgramError> {
+        let shapes: Vec<_> =
+            net.layers().iter().map(|dense| (dense.shape().rows(), dense.shape().columns())).collect();
+        let baseline: Box<dyn Baseline> = match method {
+            Method::Natural(_) => return Ok(Stepper::Natural),
+            Method::Soap(settings) => Box::new(Soap::new(&shapes, *settings)?),
+            Method::AdamW(settings) => Box::new(AdamW::new(&shapes, *settings)?),
+            Method::Sgd(settings) => Box::new(SgdMomentum::new(&shapes, *settings)?),
+        };
+        Ok(Stepper::Baseline { baseline, gradient: vec![0.0; net.parameters()] })
+    }
+
+    /// One step; false once the run has diverged.
+    fn step(&mut self, network: &mut Network<f32>, batch: &Batch) -> Result<bool, ProgramError> {
+        match self {
+            Stepper::Natural => {
+                let step = network.step(&batch.inputs, batch.targets())?;
+                Ok(step.loss.is_finite())
+            }
+            Stepper::Baseline { baseline, gradient } => Ok(network.with(|learner| {
+                learner.mean_gradient(&batch.inputs, batch.targets(), gradient)?;
+                let mut weights: Vec<&mut [f32]> =
+                    learner.iter_weights().map(ekfac::MatrixMut::into_mut_slice).collect();
+                let mut rest = gradient.as_slice();
+                let mut gradients = Vec::with_capacity(weights.len());
+                for weights in &weights {
+                    let (head, tail) = rest.split_at(weights.len());
+                    gradients.push(head);
+                    rest = tail;
+                }
+                // A baseline refuses gradients that are not finite: that is divergence, not a wrong call.
+                Ok(baseline.step(&mut weights, &gradients).is_ok())
+            })?),
+        }
+    }
+
+    fn operations(&self) -> u64 {
+        match self {
+            Stepper::Natural => 0,
+            Stepper::Baseline { baseline, .. } => baseline.operations(),
+        }
+    }
+}
+
+fn run(
+    task: &Task,
+    job: &Job<'_>,
+    epochs: usize,
+    notify: &(dyn Fn(&Job<'_>, &Row) + Sync),
+) -> Result<Vec<Row>, ProgramError> {
+    let config = match &job.setting.method {
+        Method::Natural(config) => *config,
+        _ => Config::default(),
+    };
+    let mut network = Network::new(task.layers.clone(), task.loss, config, job.seed, task.batch)?;
+    let mut stepper = Stepper::new(&job.setting.method, &network.net())?;
+    let (mut whole, mut batch, mut seconds, mut alive) =
+        (Batch::default(), Batch::default(), Duration::ZERO, true);
+    whole.gather(&task.data, &(0..task.data.examples).collect::<Vec<_>>());
+    let mut rows = Vec::with_capacity(epochs + 1);
+    for epoch in 0..=epochs {
+        if epoch > 0 && alive {
+            let start = Instant::now();
+            for indices in shuffled(task.data.examples, job.seed, epoch).chunks_exact(task.batch) {
+                batch.gather(&task.data, indices);
+                alive = alive && stepper.step(&mut network, &batch)?;
+            }
+            seconds += start.elapsed();
+        }
+        let loss = if alive { network.evaluate(&whole.inputs, whole.targets())?.loss } else { f32::NAN };
+        let progress = network.progress();
+        let row = Row {
+            optimizer: job.optimizer.clone(),
+            seed: job.seed,
+            epoch,
+            loss,
+            seconds: seconds.as_secs_f64(),
+            rotations: progress.rotations as f64 / progress.steps.max(1) as f64,
+            operations: progress.operations + stepper.operations(),
+        };
+        notify(job, &row);
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// The order of the examples in one epoch, from the seed and the epoch alone (Fisher and Yates).
+fn shuffled(examples: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut random =
+        Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(epoch as u64));
+    let mut order: Vec<usize> = (0..examples).collect();
+    for last in (1..examples).rev() {
+        // The high bits of a product: no bias that a shuffle of thousands could show.
+        let index = ((u128::from(random.next_u64()) * (last as u128 + 1)) >> 64) as usize;
+        order.swap(last, index);
+    }
+    order
+}

@@ -1,0 +1,130 @@
+//! The numbers of a checkpoint.
+
+use super::text;
+use crate::{
+    Network,
+    checkpoint::{Extra, Stored},
+};
+use ekfac::{Config, Damping, Error, LayerMut, Progress, Scalar, damping::pi};
+
+/// Eigenvalues of one layer's Fisher.
+pub(super) struct Spectra {
+    /// S.
+    pub(super) scalings: Vec<f64>,
+    /// diag(C_B) diag(C_A)^T.
+    pub(super) kronecker: Vec<f64>,
+}
+
+/// What a checkpoint holds, for the terminal and for the plot.
+pub(super) struct Findings {
+    pub(super) text: String,
+    pub(super) spectra: Vec<Spectra>,
+}
+
+impl Findings {
+    /// The first of the layers with the most weights.
+    pub(super) fn largest(&self) -> usize {
+        let sizes = self.spectra.iter().map(|spectra| spectra.scalings.len()).enumerate();
+        sizes.fold((0, 0), |best, next| if next.1 > best.1 { next } else { best }).0
+    }
+}
+
+/// Looks at everything.
+pub(super) fn examine<T: Stored>(network: &mut Network<T>, extra: &Extra) -> Result<Findings, Error> {
+    let (config, progress) = (*network.config(), *network.progress());
+    let layers = network.net().layers().to_vec();
+    let (mut curvatures, mut spectra) = (vec![], vec![]);
+    for index in 0..layers.len() {
+        let (curvature, spectrum) = network.with(|learner| {
+            let layer = learner.layer(index)?;
+            Ok((curvature(index, &layer, &config, &progress), spectrum(&layer)))
+        })?;
+        curvatures.push(curvature);
+        spectra.push(spectrum);
+    }
+    let header = [
+        "layer",
+        "condition A",
+        "condition B",
+        "off-diagonal A",
+        "off-diagonal B",
+        "orthogonality",
+        "mean S",
+        "damping",
+        "failed refreshes",
+    ];
+    let shapes = text::layers::<T>(&layers);
+    let curvatures = text::table(&header, curvatures);
+    let facts = text::table(&["", ""], facts(network, extra));
+    Ok(Findings { text: format!("{shapes}\n{curvatures}\n{facts}"), spectra })
+}
+
+/// The row of one layer.
+fn curvature<T: Scalar>(
+    index: usize,
+    layer: &LayerMut<'_, T>,
+    config: &Config<T>,
+    progress: &Progress<T>,
+) -> Vec<String> {
+    let (a, b) = (layer.input_factor(), layer.output_factor());
+    let number = |value: T| text::number(value.to_f64());
+    vec![
+        index.to_string(),
+        number(a.condition()),
+        number(b.condition()),
+        number(a.off_diagonal()),
+        number(b.off_diagonal()),
+        number(a.orthogonality().maximum(b.orthogonality())),
+        number(layer.mean_scaling()),
+        damping(layer, config, progress.damping_multiplier),
+        layer.failed_refreshes().to_string(),
+    ]
+}
+
+/// The damping in effect: see [`ekfac::damping`].
+fn damping<T: Scalar>(layer: &LayerMut<'_, T>, config: &Config<T>, multiplier: T) -> String {
+    let multiplier = multiplier.to_f64();
+    match config.damping {
+        Damping::Absolute(lambda) => text::number(lambda.to_f64() * multiplier),
+        Damping::RelativeToMean(share) => {
+            text::number(share.to_f64() * multiplier * layer.mean_scaling().to_f64())
+        }
+        Damping::Factored(lambda) => {
+            let (root, pi) = ((lambda.to_f64() * multiplier).sqrt(), pi(layer).to_f64());
+            format!("A {}, B {}", text::number(root * pi), text::number(root / pi))
+        }
+    }
+}
+
+fn spectrum<T: Scalar>(layer: &LayerMut<'_, T>) -> Spectra {
+    let outputs: Vec<f64> = layer.output_factor().values().map(Scalar::to_f64).collect();
+    let inputs = layer.input_factor().values().map(Scalar::to_f64);
+    let kronecker = inputs.flat_map(|a| outputs.iter().map(move |b| a * b)).collect();
+    let scalings = layer.scalings().iter_columns().flatten().map(|s| s.to_f64()).collect();
+    Spectra { scalings, kronecker }
+}
+
+/// Progress, settings, and what the program that wrote the checkpoint kept with it.
+fn facts<T: Stored>(network: &Network<T>, extra: &Extra) -> Vec<Vec<String>> {
+    let progress = network.progress();
+    let mut facts = vec![
+        ("scalar", format!("{:?}", T::DTYPE)),
+        ("loss", format!("{:?}", network.net().loss())),
+        ("seed", progress.seed.to_string()),
+        ("steps", progress.steps.to_string()),
+        ("refused batches", progress.skipped.to_string()),
+        ("degraded steps", progress.degraded.to_string()),
+        ("rotations", progress.rotations.to_string()),
+        ("operations", text::number(progress.operations as f64)),
+        ("running mean of the loss", text::number(progress.mean_loss.to_f64())),
+        ("damping multiplier", text::number(progress.damping_multiplier.to_f64())),
+    ];
+    facts.extend(extra.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    let mut rows: Vec<Vec<String>> =
+        facts.into_iter().map(|(name, value)| vec![name.to_string(), value]).collect();
+    // One row a setting, by the names that they have in the file.
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(network.config()) {
+        rows.extend(fields.into_iter().map(|(name, value)| vec![name, value.to_string()]));
+    }
+    rows
+}

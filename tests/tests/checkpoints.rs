@@ -1,0 +1,167 @@
+//! Checkpoints: bit for bit, and no damage goes unnoticed.
+
+use ekfac::{
+    Activation::{Identity, Tanh},
+    Config, Dense, Loss, Refresh, Shape, Targets,
+};
+use ekfac_std::{
+    Network,
+    atomic::{Generation, previous_of},
+    checkpoint::{self, Checkpoint, Extra, Stored},
+};
+use std::fs;
+
+const BATCH: usize = 4;
+
+/// A small network; one layer has no bias.
+fn network<T: Stored>() -> Network<T> {
+    let layers = vec![Dense::new(3, 2, Tanh), Dense::with_shape(Shape::new(2, 2).without_bias(), Identity)];
+    Network::new(layers, Loss::SquaredError, Config::default(), 5, BATCH).unwrap()
+}
+
+/// A step on the batch with this number.
+fn step<T: Stored>(network: &mut Network<T>, number: u32) {
+    let value = |index: u32| T::from_f64(f64::from(number * 7 + index).sin());
+    let inputs: Vec<T> = (0..3 * BATCH as u32).map(value).collect();
+    let targets: Vec<T> = (50..50 + 2 * BATCH as u32).map(value).collect();
+    network.step(&inputs, Targets::Values(&targets)).unwrap();
+}
+
+fn trained<T: Stored>(steps: u32) -> Network<T> {
+    let mut network = network();
+    (0..steps).for_each(|number| step(&mut network, number));
+    network
+}
+
+fn extra() -> Extra {
+    Extra::from([("name".into(), "\"quoted\" ü\n".into()), ("another".into(), String::new())])
+}
+
+/// The same words, counters and settings.
+#[track_caller]
+fn expect_same<T: Stored>(left: &Network<T>, right: &Network<T>) {
+    let bits = |network: &Network<T>| checkpoint::to_bytes(network, &Extra::new()).unwrap();
+    assert_eq!(bits(left), bits(right));
+    assert_eq!(left.progress(), right.progress());
+    assert_eq!(left.config(), right.config());
+}
+
+fn goes_on<T: Stored>() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let mut before = trained::<T>(5);
+    checkpoint::save_with(&before, &extra(), &path).unwrap();
+    let loaded = checkpoint::load_with::<T>(&path, BATCH).unwrap();
+    assert_eq!((loaded.generation, &loaded.passed_over), (Generation::Current, &None));
+    assert_eq!(loaded.value.extra, extra());
+    let mut after = loaded.value.network;
+    expect_same(&before, &after);
+    for number in 5..9 {
+        step(&mut before, number);
+        step(&mut after, number);
+        expect_same(&before, &after);
+    }
+}
+
+// Mutant: transpose on one side only, leave the velocity or a counter out.
+#[test]
+fn a_loaded_network_goes_on_bit_for_bit_in_32_bits() {
+    goes_on::<f32>();
+}
+
+#[test]
+fn a_loaded_network_goes_on_bit_for_bit_in_64_bits() {
+    goes_on::<f64>();
+}
+
+// Mutant: one metadata entry for each text, whose order changes from run to run.
+#[test]
+fn the_same_network_gives_the_same_bytes() {
+    let bytes = || checkpoint::to_bytes(&trained::<f32>(3), &extra()).unwrap();
+    assert_eq!(bytes(), bytes());
+}
+
+/// Damaged bytes are refused, or hold what they held before.
+fn is_refused_or_same<T: Stored>(damaged: &[u8], original: &[u8]) -> bool {
+    match checkpoint::from_bytes::<T>(damaged, BATCH) {
+        Err(error) => !error.to_string().is_empty(),
+        Ok(Checkpoint { network, extra }) => checkpoint::to_bytes(&network, &extra).unwrap() == original,
+    }
+}
+
+#[test]
+fn no_truncated_file_is_taken() {
+    let bytes = checkpoint::to_bytes(&trained::<f32>(3), &extra()).unwrap();
+    for length in 0..bytes.len() {
+        assert!(checkpoint::from_bytes::<f32>(&bytes[..length], BATCH).is_err(), "{length}");
+    }
+    assert!(checkpoint::from_bytes::<f32>(&[&bytes[..], &[0]].concat(), BATCH).is_err());
+}
+
+// Mutant: a checksum of the words alone, or of the metadata alone.
+#[test]
+fn no_flipped_bit_changes_the_network() {
+    let bytes = checkpoint::to_bytes(&trained::<f32>(3), &extra()).unwrap();
+    let mut damaged = bytes.clone();
+    for index in 0..bytes.len() {
+        for bit in 0..8 {
+            damaged[index] ^= 1 << bit;
+            assert!(is_refused_or_same::<f32>(&damaged, &bytes), "byte {index}, bit {bit}");
+            damaged[index] = bytes[index];
+        }
+    }
+}
+
+#[test]
+fn a_changed_text_is_noticed() {
+    let bytes = checkpoint::to_bytes(&trained::<f32>(1), &extra()).unwrap();
+    let position = bytes.windows(6).position(|window| window == b"quoted").unwrap();
+    let mut damaged = bytes;
+    damaged[position..position + 6].copy_from_slice(b"misled");
+    let error = checkpoint::from_bytes::<f32>(&damaged, BATCH).err().unwrap().to_string();
+    assert!(error.contains("damaged"), "{error}");
+}
+
+#[test]
+fn the_generation_before_is_read_where_the_current_one_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let (old, new) = (trained::<f32>(2), trained::<f32>(3));
+    checkpoint::save(&old, &path).unwrap();
+    checkpoint::save(&new, &path).unwrap();
+    expect_same(&checkpoint::load(&path, BATCH).unwrap().value, &new);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let loaded = checkpoint::load::<f32>(&path, BATCH).unwrap();
+    assert_eq!(loaded.generation, Generation::Previous);
+    assert!(loaded.passed_over.unwrap().contains("safetensors"));
+    expect_same(&loaded.value, &old);
+    fs::write(previous_of(&path), b"").unwrap();
+    let error = checkpoint::load::<f32>(&path, BATCH).err().unwrap().to_string();
+    assert!(error.contains("state") && error.contains("previous"), "{error}");
+}
+
+#[test]
+fn the_wrong_scalar_and_a_later_version_are_refused() {
+    let bytes = checkpoint::to_bytes(&trained::<f32>(1), &extra()).unwrap();
+    let error = checkpoint::from_bytes::<f64>(&bytes, BATCH).err().unwrap().to_string();
+    assert!(error.contains("F32") && error.contains("F64"), "{error}");
+    let old = br#"\"version\":1"#;
+    let position = bytes.windows(old.len()).position(|window| window == old).unwrap();
+    let mut later = bytes;
+    later[position + old.len() - 1] = b'2';
+    let error = checkpoint::from_bytes::<f32>(&later, BATCH).err().unwrap().to_string();
+    assert!(error.contains("version 2"), "{error}");
+}
+
+// Mutant: trust JSON with an infinity, which it writes as null.
+#[test]
+fn a_setting_that_the_file_cannot_hold_is_refused_before_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let config = Config { refresh: Refresh::every(1).until(f32::INFINITY), ..Config::default() };
+    let layers = vec![Dense::new(2, 2, Identity)];
+    let network = Network::new(layers, Loss::SquaredError, config, 1, BATCH).unwrap();
+    let error = checkpoint::save(&network, &path).unwrap_err().to_string();
+    assert!(error.contains("infinite") && !path.exists(), "{error}");
+}
