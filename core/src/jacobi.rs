@@ -127,7 +127,9 @@ impl<'a, T: Scalar> Companion<'a, T> {
     }
 
     fn rotate_columns(&mut self, p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
-        let Some((head, tail)) = self.data.split_at_mut_checked(q * self.stride) else { return };
+        let Some((head, tail)) = self.data.split_at_mut_checked(q.saturating_mul(self.stride)) else {
+            return;
+        };
         let start = p * self.stride;
         let (Some(xs), Some(ys)) = (head.get_mut(start..start + self.stride), tail.get_mut(..self.stride))
         else {
@@ -147,7 +149,7 @@ impl<'a, T: Scalar> Companion<'a, T> {
 
 /// Index of c_ij, i <= j, in the packed upper triangle: columns one after another.
 pub fn packed_index(i: usize, j: usize) -> usize {
-    packed_words(j) + i
+    packed_words(j).saturating_add(i)
 }
 
 /// The diagonal entry c_ii of a packed matrix; 0 outside.
@@ -264,8 +266,9 @@ fn sweep<T: Scalar>(packed: &mut [T], size: usize, companions: &mut [Companion<'
             let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
             let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
             // Two roots, since the product of two small diagonals would underflow.
-            // The zero is tested by itself: a threshold that is no number must not divide by it.
-            if c_pq == T::ZERO || c_pq.abs() <= threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt() {
+            // Below the normal range a rotation rounds to what it was, and the sweeps would never end.
+            let negligible = threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt();
+            if c_pq.abs() < T::MIN_POSITIVE || c_pq.abs() <= negligible {
                 continue;
             }
             let rotation = Rotation::annihilating(c_pp, c_qq, c_pq);

@@ -404,7 +404,10 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         Clip::None => None,
         Clip::Fixed(r) => Some(r),
         Clip::PerExample(kappa) => Some(kappa * T::from_usize(run.batch)),
-        Clip::ShareOfLoss(share) => Some(share * T::from_usize(run.batch) * run.progress.mean_loss),
+        // A loss below zero (targets that are no probabilities) leaves no budget, and no root of a negative number.
+        Clip::ShareOfLoss(share) => {
+            Some((share * T::from_usize(run.batch) * run.progress.mean_loss).maximum(T::ZERO))
+        }
     };
     if let Some(budget) = budget {
         let reach = config.learning_rate * length.sqrt();

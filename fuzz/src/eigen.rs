@@ -17,7 +17,7 @@
 use crate::{Bits, all_bits, byte};
 use arbitrary::Unstructured;
 use ekfac::{
-    Error, MatrixRef, Scalar,
+    Error, MatrixRef,
     jacobi::{self, Limits, Report},
 };
 
@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     let head = byte(&mut bytes);
     let size = usize::from(head / 2) % 13;
-    if head % 2 == 0 { solve::<f32>(size, &mut bytes) } else { solve::<f64>(size, &mut bytes) }
+    if head.is_multiple_of(2) { solve::<f32>(size, &mut bytes) } else { solve::<f64>(size, &mut bytes) }
 }
 
 fn solve<T: Bits>(size: usize, bytes: &mut Unstructured<'_>) {
@@ -37,7 +37,7 @@ fn solve<T: Bits>(size: usize, bytes: &mut Unstructured<'_>) {
         0 => (Limits::default(), true),
         cap => (Limits { sweeps: u32::from(cap) - 1, threshold: T::read(bytes) }, false),
     };
-    let mut matrix = vec![T::ZERO / T::ZERO; size * size];
+    let mut matrix = vec![T::NAN; size * size];
     let mut first_bad = None;
     for j in 0..size {
         for i in 0..=j {

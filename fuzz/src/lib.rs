@@ -9,6 +9,8 @@ use arbitrary::Unstructured;
 
 /// A scalar by its bit pattern, so that NaN, infinities, subnormals and -0 turn up as often as all else.
 trait Bits: ekfac::Scalar {
+    /// Not a number.
+    const NAN: Self;
     /// The smallest positive subnormal number.
     const TINY: f64;
     /// From the next bytes; 0 where they have run out.
@@ -18,6 +20,7 @@ trait Bits: ekfac::Scalar {
 }
 
 impl Bits for f32 {
+    const NAN: Self = f32::NAN;
     const TINY: f64 = 1.401_298_464_324_817e-45;
 
     fn read(bytes: &mut Unstructured<'_>) -> Self {
@@ -30,6 +33,7 @@ impl Bits for f32 {
 }
 
 impl Bits for f64 {
+    const NAN: Self = f64::NAN;
     const TINY: f64 = 5e-324;
 
     fn read(bytes: &mut Unstructured<'_>) -> Self {

@@ -16,8 +16,8 @@
 use crate::{Bits, all_bits, byte};
 use arbitrary::Unstructured;
 use ekfac::{
-    Activation, Adaptation, Averaging, Carry, Clip, Config, Damping, Dense, Error, Estimator, Fisher,
-    Learner, Loss, Net, Outcome, Progress, Reason, Refresh, Step, Targets, jacobi::Limits,
+    Adaptation, Averaging, Carry, Clip, Config, Damping, Dense, Error, Estimator, Fisher, Learner, Loss, Net,
+    Outcome, Progress, Reason, Refresh, Step, Targets, jacobi::Limits,
 };
 
 const LAYERS: [Dense; 2] = ekfac::layers![3 => 4 Tanh => 2 Identity];

@@ -3,3 +3,8 @@
 pub mod golden;
 pub mod oracle;
 pub mod random;
+
+/// The README's examples, which run with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

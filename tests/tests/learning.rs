@@ -46,9 +46,12 @@ fn train(config: Config<f32>, batch: usize, passes: usize, seed: u64) -> (f32, f
             let end = (start + batch).min(EXAMPLES);
             let step =
                 learner.step(&inputs[64 * start..64 * end], Targets::Classes(&classes[start..end])).unwrap();
-            assert_eq!(step.outcome, Outcome::Applied, "seed {seed}, {config:?}");
+            assert!(!matches!(step.outcome, Outcome::Skipped(_)), "seed {seed}, {config:?}: {step:?}");
         }
     }
+    // A loose threshold may run into the cap on sweeps while a factor is all but singular; not for long, though.
+    let progress = learner.progress();
+    assert!(progress.degraded * 50 <= progress.steps, "seed {seed}, {config:?}: {progress:?}");
     let after = learner.evaluate(&inputs, all).unwrap();
     (before, after.loss, after.correct.unwrap() as f64 / EXAMPLES as f64)
 }
@@ -141,14 +144,13 @@ fn a_reckless_step_raises_the_damping_up_to_its_bound() {
     let mut last = 1.0;
     regress(adapting(40.0), 60, |index, step, learner| {
         let multiplier = learner.progress().damping_multiplier;
-        if let Some(ratio) = step.reduction_ratio {
-            // Once the damping holds the step back the ratio may be good again; the first ones are not.
-            assert!(index > 7 || !(ratio >= 0.25), "step {index}: {ratio}");
-            assert!(index > 7 || multiplier > last, "step {index}: {last} to {multiplier}");
+        if step.reduction_ratio.is_some() {
+            // 40 times too long a step: the model foretells an increase, whatever the damping.
+            assert!(multiplier > last || multiplier == 1e4, "step {index}: {last} to {multiplier}");
         }
-        assert!((1e-4..=1e4).contains(&multiplier), "step {index}: {multiplier}");
         last = multiplier;
     });
+    assert!(last > 1e3, "{last}");
     let rule = Adaptation { interval: 3, factor: 2.0, bounds: (0.125, 16.0), ..Adaptation::default() };
     for (change, predicted, start, expected) in [
         (-1.0, -1.0, 1.0, 0.125),

@@ -55,8 +55,8 @@ pub(super) fn examine<T: Stored>(network: &mut Network<T>, extra: &Extra) -> Res
     ];
     let shapes = text::layers::<T>(&layers);
     let curvatures = text::table(&header, curvatures);
-    let facts = text::table(&["", ""], facts(network, extra));
-    Ok(Findings { text: format!("{shapes}\n{curvatures}\n{facts}"), spectra })
+    let text = format!("{shapes}\n{curvatures}\n{}", facts(network, extra));
+    Ok(Findings { text, spectra })
 }
 
 /// The row of one layer.
@@ -104,27 +104,31 @@ fn spectrum<T: Scalar>(layer: &LayerMut<'_, T>) -> Spectra {
     Spectra { scalings, kronecker }
 }
 
-/// Progress, settings, and what the program that wrote the checkpoint kept with it.
-fn facts<T: Stored>(network: &Network<T>, extra: &Extra) -> Vec<Vec<String>> {
+/// Progress, settings, and what the program that wrote the checkpoint kept with it: one line each, since the texts may be
+/// long.
+fn facts<T: Stored>(network: &Network<T>, extra: &Extra) -> String {
     let progress = network.progress();
     let mut facts = vec![
-        ("scalar", format!("{:?}", T::DTYPE)),
-        ("loss", format!("{:?}", network.net().loss())),
-        ("seed", progress.seed.to_string()),
-        ("steps", progress.steps.to_string()),
-        ("refused batches", progress.skipped.to_string()),
-        ("degraded steps", progress.degraded.to_string()),
-        ("rotations", progress.rotations.to_string()),
-        ("operations", text::number(progress.operations as f64)),
-        ("running mean of the loss", text::number(progress.mean_loss.to_f64())),
-        ("damping multiplier", text::number(progress.damping_multiplier.to_f64())),
+        ("scalar".to_string(), format!("{:?}", T::DTYPE)),
+        ("loss".into(), format!("{:?}", network.net().loss())),
+        ("seed".into(), progress.seed.to_string()),
+        ("steps".into(), progress.steps.to_string()),
+        ("refused batches".into(), progress.skipped.to_string()),
+        ("degraded steps".into(), progress.degraded.to_string()),
+        ("rotations".into(), progress.rotations.to_string()),
+        ("operations".into(), text::number(progress.operations as f64)),
+        ("running mean of the loss".into(), text::number(progress.mean_loss.to_f64())),
+        ("damping multiplier".into(), text::number(progress.damping_multiplier.to_f64())),
     ];
-    facts.extend(extra.iter().map(|(name, value)| (name.as_str(), value.clone())));
-    let mut rows: Vec<Vec<String>> =
-        facts.into_iter().map(|(name, value)| vec![name.to_string(), value]).collect();
-    // One row a setting, by the names that they have in the file.
-    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(network.config()) {
-        rows.extend(fields.into_iter().map(|(name, value)| vec![name, value.to_string()]));
-    }
-    rows
+    facts.extend(settings(network.config()));
+    facts.extend(extra.iter().map(|(name, value)| (name.clone(), value.clone())));
+    facts.iter().map(|(name, value)| format!("{name:26}{value}\n")).collect()
+}
+
+/// The settings by the names that they have in the file.
+fn settings<T: Stored>(config: &Config<T>) -> Vec<(String, String)> {
+    // By way of text, in which 0.1 is 0.1 in 32 bits too.
+    let fields = serde_json::to_string(config).and_then(|text| serde_json::from_str(&text));
+    let fields: serde_json::Map<String, serde_json::Value> = fields.unwrap_or_default();
+    fields.into_iter().map(|(name, value)| (name, value.to_string())).collect()
 }

@@ -70,8 +70,7 @@ pub struct Arguments {
 /// # Errors
 /// A checkpoint that cannot be read, a layer that does not exist, a plot that cannot be written.
 pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
-    println!("{}", report(arguments)?);
-    Ok(())
+    text::print(&report(arguments)?)
 }
 
 /// The text that [`run`] prints; writes the plot.

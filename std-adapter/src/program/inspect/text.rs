@@ -1,6 +1,18 @@
 //! Numbers and tables as the terminal shows them.
 
+use crate::program::ProgramError;
 use ekfac::Dense;
+use std::io::{self, Write};
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
+pub(in crate::program) fn print(text: &str) -> Result<(), ProgramError> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {error}").into())
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Four significant digits, with an exponent where that is shorter.
 pub(in crate::program) fn number(value: f64) -> String {

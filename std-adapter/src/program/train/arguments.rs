@@ -41,6 +41,8 @@ pub enum Standardise {
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
+// A negative number is a value out of range, not an option.
+#[command(allow_negative_numbers = true)]
 pub struct Arguments {
     /// A CSV, NPY or IDX file, raw or gzip; or one of the data sets within the program: digits, wine, breast-cancer,
     /// diabetes.
@@ -107,7 +109,7 @@ pub struct Arguments {
     /// Damping lambda, which is added to the scalings.
     #[arg(long)]
     pub damping: Option<f32>,
-    /// Limit on the length of a step in the Fisher metric, the same at every step; 0 for none.
+    /// Limit on the length of a step in the Fisher metric, for each example of its batch; 0 for none.
     #[arg(long)]
     pub clip: Option<f32>,
 
@@ -150,9 +152,11 @@ impl Arguments {
             momentum: self.momentum.unwrap_or(default.momentum),
             weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
             damping: self.damping.map_or(default.damping, Damping::Absolute),
-            clip: self
-                .clip
-                .map_or(default.clip, |limit| if limit == 0.0 { Clip::None } else { Clip::Fixed(limit) }),
+            clip: match self.clip {
+                None => default.clip,
+                Some(0.0) => Clip::None,
+                Some(limit) => Clip::PerExample(limit),
+            },
             ..default
         };
         config.check().map_err(|error| match error {

@@ -78,14 +78,19 @@ fn regression(
 
 /// The mean squared error of each output.
 fn squared_errors(network: &mut Network<f32>, targets: &[f32], data: &Dataset) -> Result<Vec<f64>, Error> {
-    let width = network.net().outputs();
+    let (width, loss) = (network.net().outputs(), network.net().loss());
+    // With binary cross-entropy the outputs are logits.
+    let prediction = |output: f32| match loss {
+        Loss::BinaryCrossEntropy => 1.0 / (1.0 + (-f64::from(output)).exp()),
+        _ => f64::from(output),
+    };
     let mut errors = vec![0.0; width];
     network.with(|learner| {
         for example in 0..data.examples {
             let outputs = learner.predict(rows(&data.inputs, data.input_width, example, example + 1))?;
             let targets = rows(targets, width, example, example + 1);
             for ((error, output), target) in errors.iter_mut().zip(outputs).zip(targets) {
-                *error += (f64::from(*output) - f64::from(*target)).powi(2) / data.examples as f64;
+                *error += (prediction(*output) - f64::from(*target)).powi(2) / data.examples as f64;
             }
         }
         Ok(())

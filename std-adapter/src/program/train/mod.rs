@@ -32,7 +32,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     let folder = Folder::open(arguments)?;
     let prepared = Prepared::new(arguments)?;
     let plan = Plan::new(arguments, &prepared)?;
-    println!("{}", plan.summary(&prepared));
+    text::print(&plan.summary(&prepared))?;
     let (network, state) = if arguments.resume {
         folder.load(plan.batch, &plan.settings)?
     } else {
@@ -48,9 +48,8 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     if end == End::Interrupted {
         return Err(report::interrupted(&run).into());
     }
-    println!("{}", text::layers::<f32>(run.network.net().layers()));
-    println!("{}", report::results(&run, end));
-    Ok(())
+    text::print(&text::layers::<f32>(run.network.net().layers()))?;
+    text::print(&report::results(&run, end))
 }
 
 /// Trains under a progress bar, which is hidden where there is no terminal.

@@ -30,7 +30,7 @@ impl Plan {
             })?;
         let (layers, loss, seed) = (layers.to_vec(), prepared.loss, arguments.seed);
         let batch = (arguments.batch as usize).min(prepared.training.examples);
-        let settings = settings(arguments, prepared, &sizes, &config)?;
+        let settings = settings(arguments, prepared, &sizes);
         Ok(Self { layers, loss, config, seed, batch, settings })
     }
 
@@ -100,31 +100,26 @@ fn list(sizes: &[usize]) -> String {
     sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn settings(
-    arguments: &Arguments,
-    prepared: &Prepared,
-    sizes: &[usize],
-    config: &Config<f32>,
-) -> Result<Settings, ProgramError> {
-    let mut settings = Settings::from([
-        ("the checksum of the data".to_string(), format!("{:08x}", prepared.checksum)),
-        ("--task".to_string(), format!("{:?}", arguments.task)),
-        ("--layers".to_string(), list(sizes)),
-        ("--activation".to_string(), format!("{:?}", arguments.activation)),
-        ("--output-activation".to_string(), format!("{:?}", arguments.output_activation)),
-        ("--loss".to_string(), format!("{:?}", prepared.loss)),
-        ("--validation".to_string(), arguments.validation.to_string()),
-        ("--standardise".to_string(), format!("{:?}", arguments.standardise)),
-        ("--batch".to_string(), arguments.batch.to_string()),
-        ("--seed".to_string(), arguments.seed.to_string()),
-    ]);
-    // Those with options of their own and those that a later version of the program may choose otherwise.
-    if let serde_json::Value::Object(fields) = serde_json::to_value(config)? {
-        settings.extend(
-            fields
-                .into_iter()
-                .map(|(name, value)| (format!("--{}", name.replace('_', "-")), value.to_string())),
-        );
-    }
-    Ok(settings)
+/// Defaults of the step are not among them: they come from the checkpoint, whatever a later version chooses.
+fn settings(arguments: &Arguments, prepared: &Prepared, sizes: &[usize]) -> Settings {
+    let step =
+        |value: Option<f32>| value.map_or_else(|| "the default".to_string(), |value| value.to_string());
+    let settings = [
+        ("the checksum of the data", format!("{:08x}", prepared.checksum)),
+        ("--task", format!("{:?}", arguments.task)),
+        ("--layers", list(sizes)),
+        ("--activation", format!("{:?}", arguments.activation)),
+        ("--output-activation", format!("{:?}", arguments.output_activation)),
+        ("--loss", format!("{:?}", prepared.loss)),
+        ("--validation", arguments.validation.to_string()),
+        ("--standardise", format!("{:?}", arguments.standardise)),
+        ("--batch", arguments.batch.to_string()),
+        ("--seed", arguments.seed.to_string()),
+        ("--learning-rate", step(arguments.learning_rate)),
+        ("--momentum", step(arguments.momentum)),
+        ("--weight-decay", step(arguments.weight_decay)),
+        ("--damping", step(arguments.damping)),
+        ("--clip", step(arguments.clip)),
+    ];
+    settings.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
 }
