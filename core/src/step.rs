@@ -418,7 +418,8 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
     if config.restart && agreement < T::ZERO {
         // Both roots on their own: the product of the squares could overflow.
         let cosine = agreement / (length.sqrt() * velocity_length.sqrt());
-        plan.momentum *= (T::ONE + cosine).maximum(T::ZERO);
+        // A length beyond the range gives no number; the opposed velocity then stops.
+        plan.momentum *= if cosine >= -T::ONE { T::ONE + cosine } else { T::ZERO };
     }
     Ok(if safe && length.is_finite() { Some(plan) } else { None })
 }

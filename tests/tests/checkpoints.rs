@@ -9,6 +9,8 @@ use ekfac_std::{
     atomic::{Generation, previous_of},
     checkpoint::{self, Checkpoint, Extra, Stored},
 };
+use proptest::prelude::*;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::fs;
 
 const BATCH: usize = 4;
@@ -164,4 +166,75 @@ fn a_setting_that_the_file_cannot_hold_is_refused_before_writing() {
     let network = Network::new(layers, Loss::SquaredError, config, 1, BATCH).unwrap();
     let error = checkpoint::save(&network, &path).unwrap_err().to_string();
     assert!(error.contains("infinite") && !path.exists(), "{error}");
+}
+
+/// The message for a checkpoint whose tensors went through `change`; `None` drops the tensor.
+fn message(change: impl Fn(&str) -> Option<Dtype>) -> String {
+    let bytes = checkpoint::to_bytes(&trained::<f32>(1), &extra()).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let zeros = [0; 256];
+    let changed = file.tensors().into_iter().filter_map(|(name, tensor)| {
+        let dtype = change(&name)?;
+        let data = &zeros[..tensor.shape().iter().product::<usize>() * dtype.bitsize() / 8];
+        let same = dtype == tensor.dtype();
+        let view = TensorView::new(dtype, tensor.shape().to_vec(), if same { tensor.data() } else { data });
+        Some((name, view.unwrap()))
+    });
+    let changed = safetensors::serialize(changed, header.metadata().clone()).unwrap();
+    checkpoint::from_bytes::<f32>(&changed, BATCH).err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn missing_and_misfit_parts_are_named() {
+    let own = |name: &str| if name == "ekfac.crc32" { Dtype::U32 } else { Dtype::F32 };
+    assert_eq!(message(|name| Some(own(name))), "");
+    for part in ["layers.0.weight", "layers.0.bias", "layers.1.ekfac", "ekfac.crc32"] {
+        let error = message(|name| (name != part).then(|| own(name)));
+        assert!(error.contains(part) && error.contains("missing"), "{error}");
+        let error = message(|name| Some(if name == part { Dtype::F16 } else { own(name) }));
+        assert!(error.contains(part) && error.contains("F16"), "{error}");
+    }
+    let foreign = safetensors::serialize(Vec::<(String, TensorView<'_>)>::new(), None).unwrap();
+    let error = checkpoint::from_bytes::<f32>(&foreign, BATCH).err().unwrap().to_string();
+    assert!(error.contains("not a checkpoint of ekfac"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_network_comes_back_and_any_damage_is_noticed(
+        sizes in prop::collection::vec((1_usize..6, any::<bool>()), 2..5),
+        steps in 0_u32..4,
+        seed in any::<u64>(),
+        (place, value) in (any::<prop::sample::Index>(), any::<u8>()),
+        note in any::<String>(),
+    ) {
+        let layers = sizes.windows(2).map(|pair| {
+            let shape = Shape::new(pair[0].0, pair[1].0);
+            Dense::with_shape(if pair[1].1 { shape } else { shape.without_bias() }, Tanh)
+        });
+        let (inputs, outputs) = (sizes[0].0, sizes[sizes.len() - 1].0);
+        let mut before =
+            Network::<f32>::new(layers.collect(), Loss::Huber(0.5), Config::default(), seed, BATCH).unwrap();
+        let batch = |number: u32, width: usize| -> Vec<f32> {
+            (0..BATCH * width).map(|index| ((number as usize * 13 + index) as f32).sin()).collect()
+        };
+        for number in 0..steps {
+            before.step(&batch(number, inputs), Targets::Values(&batch(number + 9, outputs))).unwrap();
+        }
+        let extra = Extra::from([("note".to_string(), note)]);
+        let bytes = checkpoint::to_bytes(&before, &extra).unwrap();
+        let Checkpoint { network: mut after, extra: found } = checkpoint::from_bytes::<f32>(&bytes, BATCH).unwrap();
+        prop_assert_eq!(&found, &extra);
+        prop_assert_eq!(checkpoint::to_bytes(&after, &found).unwrap(), bytes.clone());
+        for network in [&mut before, &mut after] {
+            network.step(&batch(7, inputs), Targets::Values(&batch(8, outputs))).unwrap();
+        }
+        expect_same(&before, &after);
+        let mut damaged = bytes.clone();
+        damaged[place.index(bytes.len())] = value;
+        prop_assert!(is_refused_or_same::<f32>(&damaged, &bytes));
+    }
 }

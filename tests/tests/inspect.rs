@@ -42,20 +42,45 @@ fn expect(text: &str, parts: &[&str]) {
 fn a_checkpoint_is_shown_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
-    save::<f32>(&path, Config::default(), 10);
+    save::<f32>(&path, Config { damping: Damping::Absolute(1e-3), ..Config::default() }, 10);
     let before = fs::read(&path).unwrap();
     let text = report(&path, Chosen::Largest).unwrap();
     expect(
         &text,
         &["3 -> 5", "5 -> 2", "condition A", "off-diagonal B", "orthogonality", "mean S", "damping"],
     );
-    expect(
-        &text,
-        &["F32", "steps", "10", "rotations", "learning_rate", "from a test", "state.safetensors.svg"],
-    );
+    expect(&text, &["F32", "rotations", "learning_rate", "0.1", "from a test", "state.safetensors.svg"]);
+    let facts: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(facts.contains(&vec!["steps", "10"]) && facts.contains(&vec!["seed", "9"]), "{text}");
+    expect_numbers(&path, &facts);
     let svg = fs::read_to_string(folder.path().join("state.safetensors.svg")).unwrap();
     expect(&svg, &["<svg", "layer 0", "EKFAC", "K-FAC"]);
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// The rows of the tables say what the network says.
+fn expect_numbers(path: &Path, rows: &[Vec<&str>]) {
+    let mut network = checkpoint::load::<f32>(path, 1).unwrap().value;
+    for index in 0..2 {
+        let name = index.to_string();
+        let mut rows = rows.iter().filter(|row| row.first() == Some(&name.as_str()));
+        let (shape, curvature) = (rows.next().unwrap(), rows.next().unwrap());
+        assert_eq!(shape[5], ["20", "12"][index]);
+        let expected = network.with(|learner| {
+            let layer = learner.layer(index)?;
+            let (a, b) = (layer.input_factor(), layer.output_factor());
+            let orthogonality = a.orthogonality().max(b.orthogonality());
+            let health = [a.condition(), b.condition(), a.off_diagonal(), b.off_diagonal(), orthogonality];
+            Ok(health.into_iter().chain([layer.mean_scaling(), 1e-3]).collect::<Vec<f32>>())
+        });
+        for (cell, expected) in curvature[1..].iter().zip(expected.unwrap()) {
+            let found: f32 = cell.parse().unwrap();
+            assert!(
+                found == expected || (found - expected).abs() <= 0.01 * expected,
+                "{cell} for {expected}"
+            );
+        }
+    }
 }
 
 // Mutant: read every file in 32 bits.

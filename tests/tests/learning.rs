@@ -215,9 +215,9 @@ fn clipped(clip: Clip<f64>, expected_budget: impl Fn(f64) -> f64) -> f64 {
     let gradients = before.backward(&trace, &before.output_gradients(&trace, &targets));
     // lr^2 K . D = lr G . (lr D), and lr D is what the free step took from the weights.
     let mut length = 0.0;
-    for index in 0..CLIPPED.len() {
-        let whole = &before.layers[index].weights - &free_after.layers[index].weights;
-        let part = &before.layers[index].weights - &after.layers[index].weights;
+    for (index, start) in before.layers.iter().enumerate() {
+        let whole = &start.weights - &free_after.layers[index].weights;
+        let part = &start.weights - &after.layers[index].weights;
         length += 0.5 * mean_gradient(&trace.activations[index], &gradients[index]).dot(&whole);
         assert!(relative_difference(&part, &(whole * step.shrink)) <= 1e-12, "{clip:?}");
     }

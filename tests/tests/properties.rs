@@ -198,7 +198,7 @@ fn operate(
             true
         }
         4 => {
-            let fisher = if index % 2 == 0 { Fisher::Exact } else { Fisher::Empirical };
+            let fisher = if index.is_multiple_of(2) { Fisher::Exact } else { Fisher::Empirical };
             learner.set_config(Config { fisher, ..case.config }).unwrap();
             false
         }

@@ -1,12 +1,12 @@
 //! Checkpoints: a network in one file, written atomically, resumed bit for bit.
 //!
-//! The file is in the safetensors format, which any tool can open: `layers.<i>.weight` [m, inputs] and `layers.<i>.bias`
-//! [m], row-major as everywhere in that world, `layers.<i>.ekfac` with the layer's state words, and `ekfac.crc32`. The
+//! The file is in the safetensors format, which any tool can open: `layers.<i>.weight` (m x inputs) and `layers.<i>.bias`
+//! (m), row-major as everywhere in that world, `layers.<i>.ekfac` with the layer's state words, and `ekfac.crc32`. The
 //! metadata hold one entry, `ekfac`: version, layers, loss, settings, progress and whatever the caller adds, as JSON.
 //!
 //! *Invariant*: the same network gives the same bytes (one entry, since the format leaves the order of several open); the
 //! CRC-32 covers the metadata and all words, so no flipped bit goes unnoticed; the two newest generations are kept, and an
-//! interrupted write leaves the old ones ([`atomic`](crate::atomic)). *Failure*: a truncated or damaged file is an error that
+//! interrupted write leaves the old ones ([`atomic`]). *Failure*: a truncated or damaged file is an error that
 //! says what and where; the generation before it is read instead, and that is reported.
 
 mod tensors;
