@@ -93,7 +93,8 @@ impl<T: Scalar> Refresh<T> {
     }
 
     /// The same, but only until every |c_pq| <= threshold sqrt(c_pp c_qq): a nearly diagonal basis serves as well, at a
-    /// small part of the rotations.
+    /// small part of the rotations. Skipped pairs refill the others, so on a factor short of full rank the last pairs may
+    /// hover about a loose threshold until the cap on sweeps; the basis is valid, and that is not counted as a failure.
     #[must_use]
     pub fn until(mut self, threshold: T) -> Self {
         self.limits.threshold = threshold;

@@ -46,12 +46,9 @@ fn train(config: Config<f32>, batch: usize, passes: usize, seed: u64) -> (f32, f
             let end = (start + batch).min(EXAMPLES);
             let step =
                 learner.step(&inputs[64 * start..64 * end], Targets::Classes(&classes[start..end])).unwrap();
-            assert!(!matches!(step.outcome, Outcome::Skipped(_)), "seed {seed}, {config:?}: {step:?}");
+            assert_eq!(step.outcome, Outcome::Applied, "seed {seed}, {config:?}");
         }
     }
-    // A loose threshold may run into the cap on sweeps while a factor is all but singular; not for long, though.
-    let progress = learner.progress();
-    assert!(progress.degraded * 50 <= progress.steps, "seed {seed}, {config:?}: {progress:?}");
     let after = learner.evaluate(&inputs, all).unwrap();
     (before, after.loss, after.correct.unwrap() as f64 / EXAMPLES as f64)
 }
@@ -67,21 +64,21 @@ fn check_learns(name: &str, config: Config<f32>, batch: usize, passes: usize, bo
 
 #[test]
 fn every_method_learns_in_batches() {
-    check_learns("default", Config::default(), 32, 10, 0.2);
-    check_learns("paper", Config::paper(0.02, 0.03, 5), 32, 10, 0.2);
-    check_learns("paper, running", Config::paper_running(0.02, 0.03, 5, 0.95), 32, 10, 0.2);
-    check_learns("K-FAC", Config::kfac(0.02, 0.03, 5), 32, 10, 0.2);
+    check_learns("default", Config::default(), 32, 10, 0.05);
+    check_learns("paper", Config::paper(0.02, 0.03, 5), 32, 10, 0.05);
+    check_learns("paper, running", Config::paper_running(0.02, 0.03, 5, 0.95), 32, 10, 0.05);
+    check_learns("K-FAC", Config::kfac(0.02, 0.03, 5), 32, 10, 0.05);
 }
 
 #[test]
 fn every_method_learns_one_example_at_a_time() {
-    check_learns("default", Config::default(), 1, 2, 0.5);
+    check_learns("default", Config::default(), 1, 2, 0.1);
     // A single example says little about a curvature, so these need a longer memory than the paper's.
     let memory = Averaging::Memory(500.0);
     let patient = |config| Config { factors: memory, scalings: memory, ..config };
-    check_learns("paper", patient(Config::paper(0.002, 0.03, 20)), 1, 2, 0.5);
-    check_learns("paper, running", patient(Config::paper_running(0.002, 0.03, 20, 0.99)), 1, 2, 0.5);
-    check_learns("K-FAC", patient(Config::kfac(0.002, 0.03, 20)), 1, 2, 0.5);
+    check_learns("paper", patient(Config::paper(0.002, 0.03, 20)), 1, 2, 0.1);
+    check_learns("paper, running", patient(Config::paper_running(0.002, 0.03, 20, 0.99)), 1, 2, 0.1);
+    check_learns("K-FAC", patient(Config::kfac(0.002, 0.03, 20)), 1, 2, 0.1);
 }
 
 const LINEAR: [Dense; 1] = ekfac::layers![4 => 3 Identity];
@@ -323,6 +320,27 @@ fn a_long_run_at_the_lowest_damping_stays_finite() {
         for factor in [layer.input_factor(), layer.output_factor()] {
             assert!(factor.orthogonality() <= 1e-4, "{damping:?}: {}", factor.orthogonality());
         }
+    }
+}
+
+#[test]
+fn factors_short_of_full_rank_do_not_end_a_run() {
+    // Batches that fill up 150 of 200 directions: the default's loose threshold once ran into the cap on sweeps four times
+    // in a row here, and the run ended in an error.
+    const LAYERS: [Dense; 2] = ekfac::layers![200 => 16 Tanh => 4 Identity];
+    let net = Net::new(&LAYERS, Loss::SoftmaxCrossEntropy);
+    for seed in 0..4 {
+        let mut draws = Draws::new(seed);
+        let mix = draws.matrix(200, 150) / 150.0_f64.sqrt();
+        let mut memory = vec![0.0_f32; net.words(16)];
+        let mut learner = Learner::new(net, Config::default(), seed, 16, &mut memory).unwrap();
+        for step in 0..20 {
+            let inputs = (&mix * draws.matrix(150, 16)).map(|value| value as f32);
+            let step = (step, learner.step(inputs.as_slice(), Targets::Classes(&draws.classes(16, 4))));
+            assert!(step.1.is_ok_and(|step| step.outcome == Outcome::Applied), "seed {seed}: {step:?}");
+        }
+        let layer = learner.layer(0).unwrap();
+        assert!(layer.input_factor().orthogonality() <= 1e-4, "{}", layer.input_factor().orthogonality());
     }
 }
 
