@@ -8,8 +8,8 @@ use crate::baselines::{AdamWSettings, SgdMomentumSettings, SoapSettings};
 use clap::ValueEnum;
 use ekfac::{Averaging, Clip, Config, Estimator, Fisher};
 
-/// An optimiser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// An optimiser; the order is that of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Optimizer {
     /// EKFAC with the library's default setting.
     Ekfac,
@@ -47,8 +47,11 @@ pub(super) struct Setting {
     pub(super) method: Method,
 }
 
-const CLIPS: [f32; 3] = [1e-4, 1e-3, 1e-2];
-const DAMPINGS: [f32; 4] = [3e-3, 1e-2, 3e-2, 1e-1];
+// Each range was widened until the best setting lay within it.
+const KFAC_CLIPS: [f32; 5] = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3];
+const RUNNING_CLIPS: [f32; 5] = [1e-6, 3e-6, 1e-5, 3e-5, 1e-4];
+const KFAC_DAMPINGS: [f32; 5] = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2];
+const RUNNING_DAMPINGS: [f32; 5] = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3];
 const ADAM_RATES: [f32; 9] = [1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 3e-2];
 const SGD_RATES: [f32; 9] = [3e-3, 1e-2, 2e-2, 3e-2, 5e-2, 1e-1, 2e-1, 3e-1, 5e-1];
 const SOAP_RATES: [f32; 6] = [3e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2];
@@ -67,9 +70,9 @@ impl Optimizer {
             Optimizer::Ekfac => {
                 Setting { words: "default".into(), method: Method::Natural(Config::default()) }
             }
-            Optimizer::EkfacRa => ekfac_ra(1e-4, 3e-3, 0.75),
+            Optimizer::EkfacRa => ekfac_ra(3e-6, 1e-4, 0.95),
             Optimizer::Kfac => kfac(1e-3, 3e-3, Fisher::Sampled),
-            Optimizer::Soap => soap(1e-2, 10),
+            Optimizer::Soap => soap(1e-2, 1),
             Optimizer::Adam => adam(1e-2),
             Optimizer::Sgd => sgd(3e-2),
         }
@@ -78,13 +81,15 @@ impl Optimizer {
     /// All settings of the grid.
     #[must_use]
     pub(super) fn grid(self) -> Vec<Setting> {
-        let pairs = || CLIPS.into_iter().flat_map(|clip| DAMPINGS.map(|damping| (clip, damping)));
+        let pairs = |clips: [f32; 5], dampings: [f32; 5]| {
+            clips.into_iter().flat_map(move |clip| dampings.map(|damping| (clip, damping)))
+        };
         match self {
             Optimizer::Ekfac => vec![self.stated()],
-            Optimizer::EkfacRa => pairs()
+            Optimizer::EkfacRa => pairs(RUNNING_CLIPS, RUNNING_DAMPINGS)
                 .flat_map(|(clip, damping)| [0.75, 0.95].map(|decay| ekfac_ra(clip, damping, decay)))
                 .collect(),
-            Optimizer::Kfac => pairs()
+            Optimizer::Kfac => pairs(KFAC_CLIPS, KFAC_DAMPINGS)
                 .flat_map(|(clip, damping)| {
                     [Fisher::Empirical, Fisher::Sampled].map(|fisher| kfac(clip, damping, fisher))
                 })
@@ -106,7 +111,7 @@ fn clipped(config: Config<f32>, clip: f32) -> Config<f32> {
 fn ekfac_ra(clip: f32, damping: f32, decay: f32) -> Setting {
     let config = clipped(Config::paper_running(0.1, damping, 10, decay), clip);
     Setting {
-        words: format!("clip {clip}, damping {damping}, decay {decay}"),
+        words: format!("clip {clip:e}, damping {damping:e}, decay {decay}"),
         method: Method::Natural(config),
     }
 }
@@ -119,7 +124,10 @@ fn kfac(clip: f32, damping: f32, fisher: Fisher) -> Setting {
         factors: Averaging::Memory(2000.0),
         ..clipped(Config::kfac(0.1, damping, 10), clip)
     };
-    Setting { words: format!("clip {clip}, damping {damping}, {fisher:?}"), method: Method::Natural(config) }
+    Setting {
+        words: format!("clip {clip:e}, damping {damping:e}, {fisher:?}"),
+        method: Method::Natural(config),
+    }
 }
 
 fn soap(learning_rate: f32, precondition_frequency: u64) -> Setting {

@@ -6,12 +6,13 @@ mod race;
 mod report;
 
 use super::ProgramError;
-use clap::ValueEnum;
+use crate::atomic::write_atomically;
+use clap::{ValueEnum, builder::RangedU64ValueParser};
 use entrants::{Optimizer, Setting};
 use indicatif::{ProgressBar, ProgressStyle};
 use presets::{Preset, Task};
 use race::{Job, Row};
-use report::{EPOCHS_SHOWN, Entry, loss_cell};
+use report::Entry;
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt::Write, num::NonZero, path::PathBuf, sync::Mutex, thread};
 
@@ -25,20 +26,25 @@ pub struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "ekfac,ekfac-ra,kfac,soap,adam,sgd")]
     optimizers: Vec<Optimizer>,
     /// Passes over the data.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = up_to::<usize>(100_000))]
     epochs: usize,
     /// Seeds 1 to this number.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = up_to::<u64>(1_000))]
     seeds: u64,
     /// Folder for the results.
     #[arg(long, default_value = "target/ekfac-compare")]
     out: PathBuf,
     /// Runs at the same time; all cores by default.
-    #[arg(long)]
-    threads: Option<NonZero<usize>>,
+    #[arg(long, value_parser = up_to::<usize>(256))]
+    threads: Option<usize>,
     /// Runs every setting of each optimiser's grid instead, and writes grid.json and grid.csv.
     #[arg(long)]
     grid: bool,
+}
+
+/// A number from 1 to `most`.
+fn up_to<T: TryFrom<u64> + Clone + Send + Sync>(most: u64) -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 /// Runs the comparison.
@@ -46,9 +52,13 @@ pub struct Arguments {
 /// # Errors
 /// A folder or file that cannot be written.
 pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
-    report::create_folder(&arguments.out)?;
+    report::open_folder(&arguments.out)?;
     let task = arguments.preset.task()?;
-    let settings: Vec<(Optimizer, Setting)> = (arguments.optimizers.iter())
+    let mut optimizers = arguments.optimizers.clone();
+    // Each once, in the order of the table: the slow ones start first, so that none of them is left to one thread at the end.
+    optimizers.sort_unstable();
+    optimizers.dedup();
+    let settings: Vec<(Optimizer, Setting)> = (optimizers.iter())
         .flat_map(|optimizer| {
             let settings = if arguments.grid { optimizer.grid() } else { vec![optimizer.stated()] };
             settings.into_iter().map(|setting| (*optimizer, setting))
@@ -68,9 +78,8 @@ fn race(
             (1..=arguments.seeds).map(|seed| Job { optimizer: optimizer.name(), setting, seed })
         })
         .collect();
-    let threads = arguments
-        .threads
-        .map_or_else(|| thread::available_parallelism().map_or(1, NonZero::get), NonZero::get);
+    let threads =
+        arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
     let bar = ProgressBar::new((jobs.len() * (arguments.epochs + 1)) as u64);
     bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} epochs  {msg}")?);
     let losses = Mutex::new(BTreeMap::new());
@@ -109,47 +118,35 @@ fn finish(arguments: &Arguments, entries: &[Entry]) -> Result<(), ProgramError> 
     Ok(())
 }
 
-/// One setting of a grid.
+/// One run of a grid.
 #[derive(Serialize)]
-struct GridRow {
-    optimizer: String,
-    setting: String,
+struct GridRow<'a> {
+    optimizer: &'a str,
+    setting: &'a str,
+    seed: u64,
     epoch: usize,
-    /// Median over the seeds; `null` where it diverged.
-    loss: f64,
+    /// `null` where it diverged.
+    loss: f32,
 }
 
 fn finish_grid(arguments: &Arguments, entries: &[Entry]) -> Result<(), ProgramError> {
-    let epochs: Vec<usize> = EPOCHS_SHOWN.into_iter().filter(|epoch| *epoch <= arguments.epochs).collect();
-    let mut rows = Vec::new();
-    for entry in entries {
-        rows.extend(epochs.iter().map(|epoch| GridRow {
-            optimizer: entry.optimizer.clone(),
-            setting: entry.setting.clone(),
-            epoch: *epoch,
-            loss: entry.median(*epoch, |row| f64::from(row.loss)),
-        }));
+    let shown = report::shown(arguments.epochs);
+    let rows = entries.iter().flat_map(|entry| entry.runs.iter().flatten().map(move |row| (entry, row)));
+    let rows: Vec<GridRow<'_>> = rows
+        .filter(|(_, row)| shown.contains(&row.epoch))
+        .map(|(entry, row)| {
+            let Row { optimizer, seed, epoch, loss, .. } = row;
+            GridRow { optimizer, setting: &entry.setting, seed: *seed, epoch: *epoch, loss: *loss }
+        })
+        .collect();
+    let mut csv = String::from("optimizer,setting,seed,epoch,loss\n");
+    for GridRow { optimizer, setting, seed, epoch, loss } in &rows {
+        let _ = writeln!(csv, "{optimizer},\"{setting}\",{seed},{epoch},{}", report::csv_cell(*loss));
     }
-    let mut csv = String::from("optimizer,setting,epoch,loss\n");
-    for row in &rows {
-        let _ = writeln!(csv, "{},\"{}\",{},{}", row.optimizer, row.setting, row.epoch, row.loss);
-    }
-    crate::atomic::write_atomically(arguments.out.join("grid.json"), &serde_json::to_vec_pretty(&rows)?)?;
-    crate::atomic::write_atomically(arguments.out.join("grid.csv"), csv.as_bytes())?;
+    write_atomically(arguments.out.join("grid.json"), &serde_json::to_vec_pretty(&rows)?)?;
+    write_atomically(arguments.out.join("grid.csv"), csv.as_bytes())?;
     println!("the best of each grid, median of {} seeds:", arguments.seeds);
-    for optimizer in &arguments.optimizers {
-        for epoch in &epochs {
-            let own = rows.iter().filter(|row| row.optimizer == optimizer.name() && row.epoch == *epoch);
-            if let Some(best) = own.min_by(|a, b| a.loss.total_cmp(&b.loss)) {
-                println!(
-                    "{:>9}  epoch {epoch:>2}  {}  {}",
-                    best.optimizer,
-                    loss_cell(best.loss),
-                    best.setting
-                );
-            }
-        }
-    }
+    println!("{}", report::best_of_grid(entries, &shown));
     println!("written: {0}/grid.json, {0}/grid.csv", arguments.out.display());
     Ok(())
 }

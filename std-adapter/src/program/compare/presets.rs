@@ -1,11 +1,12 @@
 //! What is compared on: a data set, a network and a batch size, as plain data.
 
 use crate::{
+    Network,
     data::{self, DataError, Dataset},
     program::ProgramError,
 };
 use clap::ValueEnum;
-use ekfac::{Activation, Dense, Loss, Targets, net::dense_layers};
+use ekfac::{Activation, Dense, Error, Evaluation, Loss, Targets, net::dense_layers};
 
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,7 +21,48 @@ pub(super) enum Preset {
     BreastCancer,
 }
 
-/// A preset made ready: the whole data set is the training set.
+/// A preset as plain data: tanh but for linear outputs, and a linear code where there is one.
+struct Protocol {
+    sizes: &'static [usize],
+    /// The layer without an activation.
+    code: Option<usize>,
+    loss: Loss,
+    batch: usize,
+    data: fn() -> Result<Dataset, DataError>,
+    standardised: bool,
+    /// The share of the examples that is held out.
+    held_out: f64,
+}
+
+const CLASSIFIER: Protocol = Protocol {
+    sizes: &[64, 32, 10],
+    code: None,
+    loss: Loss::SoftmaxCrossEntropy,
+    batch: 32,
+    data: data::digits,
+    standardised: false,
+    held_out: 0.2,
+};
+const WINE: Protocol =
+    Protocol { sizes: &[13, 16, 3], batch: 16, data: data::wine, standardised: true, ..CLASSIFIER };
+const BREAST_CANCER: Protocol = Protocol { sizes: &[30, 16, 2], data: data::breast_cancer, ..WINE };
+const AUTOENCODER: Protocol = Protocol {
+    sizes: &[64, 48, 24, 12, 24, 48, 64],
+    code: Some(2),
+    loss: Loss::SquaredError,
+    batch: 100,
+    data: digits_to_themselves,
+    standardised: false,
+    held_out: 0.0,
+};
+
+fn digits_to_themselves() -> Result<Dataset, DataError> {
+    let mut data = data::digits()?;
+    data.targets = data::Targets::Values { values: data.inputs.clone(), width: data.input_width };
+    Ok(data)
+}
+
+/// A preset made ready.
 pub(super) struct Task {
     /// Layers of the network.
     pub(super) layers: Vec<Dense>,
@@ -28,35 +70,43 @@ pub(super) struct Task {
     pub(super) loss: Loss,
     /// Examples in a batch.
     pub(super) batch: usize,
-    /// The data.
-    pub(super) data: Dataset,
+    /// The examples that are trained on.
+    pub(super) training: Dataset,
+    /// Others, where some are held out.
+    pub(super) held_out: Option<Dataset>,
 }
 
 impl Preset {
+    fn protocol(self) -> Protocol {
+        match self {
+            Preset::DigitsAutoencoder => AUTOENCODER,
+            Preset::DigitsClassifier => CLASSIFIER,
+            Preset::Wine => WINE,
+            Preset::BreastCancer => BREAST_CANCER,
+        }
+    }
+
     /// Loads the data and builds the layers.
     ///
     /// # Errors
     /// Those of the embedded data, which are none.
     pub(super) fn task(self) -> Result<Task, ProgramError> {
-        let (sizes, data, batch): (&[usize], Result<Dataset, DataError>, usize) = match self {
-            Preset::DigitsAutoencoder => (&[64, 48, 24, 12, 24, 48, 64], data::digits(), 100),
-            Preset::DigitsClassifier => (&[64, 32, 10], data::digits(), 32),
-            Preset::Wine => (&[13, 16, 3], data::wine(), 16),
-            Preset::BreastCancer => (&[30, 16, 2], data::breast_cancer(), 16),
-        };
-        let (mut layers, mut data) = (dense_layers(sizes, Activation::Tanh, Activation::Identity)?, data?);
-        let mut loss = Loss::SoftmaxCrossEntropy;
-        if self == Preset::DigitsAutoencoder {
-            loss = Loss::SquaredError;
-            data.targets = data::Targets::Values { values: data.inputs.clone(), width: data.input_width };
-            // The code is linear.
-            if let Some(code) = layers.get_mut(2) {
-                *code = Dense::new(24, 12, Activation::Identity);
-            }
-        } else if self != Preset::DigitsClassifier {
-            data.standardise();
+        let Protocol { sizes, code, loss, batch, data, standardised, held_out } = self.protocol();
+        let mut layers = dense_layers(sizes, Activation::Tanh, Activation::Identity)?.to_vec();
+        if let Some(layer) = code.and_then(|index| layers.get_mut(index)) {
+            *layer = Dense::with_shape(*layer.shape(), Activation::Identity);
         }
-        Ok(Task { layers: layers.to_vec(), loss, batch, data })
+        let (mut training, mut rest) = (data()?, None);
+        if held_out > 0.0 {
+            // Every seed holds out the same examples.
+            let parts = training.split(held_out, 0)?;
+            (training, rest) = (parts.0, Some(parts.1));
+        }
+        if standardised {
+            let standardisation = training.standardise();
+            rest.iter_mut().try_for_each(|rest| standardisation.apply(rest))?;
+        }
+        Ok(Task { layers, loss, batch, training, held_out: rest })
     }
 }
 
@@ -70,6 +120,18 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// All examples.
+    pub(super) fn whole(data: &Dataset) -> Self {
+        let mut batch = Self::default();
+        batch.gather(data, &(0..data.examples).collect::<Vec<_>>());
+        batch
+    }
+
+    /// Loss and accuracy over them.
+    pub(super) fn evaluate(&self, network: &mut Network<f32>) -> Result<Evaluation<f32>, Error> {
+        network.evaluate(&self.inputs, self.targets())
+    }
+
     /// Gathers the examples of these indices.
     pub(super) fn gather(&mut self, data: &Dataset, indices: &[usize]) {
         let rows = |values: &[f32], width: usize, into: &mut Vec<f32>| {

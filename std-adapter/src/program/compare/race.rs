@@ -12,7 +12,7 @@ use crate::{
     baselines::{AdamW, Baseline, SgdMomentum, Soap},
     program::ProgramError,
 };
-use ekfac::{Config, Net};
+use ekfac::{Config, Error, Evaluation, Net};
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
@@ -41,6 +41,9 @@ pub(super) struct Row {
     pub(super) rotations: f64,
     /// Multiplications and additions counted so far.
     pub(super) operations: u64,
+    /// The share of held-out examples classified correctly, where the preset holds some out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) accuracy: Option<f32>,
 }
 
 /// A run to be done.
@@ -106,10 +109,12 @@ impl Stepper {
     /// One step; false once the run has diverged.
     fn step(&mut self, network: &mut Network<f32>, batch: &Batch) -> Result<bool, ProgramError> {
         match self {
-            Stepper::Natural => {
-                let step = network.step(&batch.inputs, batch.targets())?;
-                Ok(step.loss.is_finite())
-            }
+            Stepper::Natural => match network.step(&batch.inputs, batch.targets()) {
+                Ok(step) => Ok(step.loss.is_finite()),
+                // Too large a step can leave curvature behind that no solve settles.
+                Err(Error::RefreshFailed { .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            },
             Stepper::Baseline { baseline, gradient } => Ok(network.with(|learner| {
                 learner.mean_gradient(&batch.inputs, batch.targets(), gradient)?;
                 let mut weights: Vec<&mut [f32]> =
@@ -147,20 +152,20 @@ fn run(
     };
     let mut network = Network::new(task.layers.clone(), task.loss, config, job.seed, task.batch)?;
     let mut stepper = Stepper::new(&job.setting.method, &network.net())?;
-    let (mut whole, mut batch, mut seconds, mut alive) =
-        (Batch::default(), Batch::default(), Duration::ZERO, true);
-    whole.gather(&task.data, &(0..task.data.examples).collect::<Vec<_>>());
+    let (training, held_out) = (Batch::whole(&task.training), task.held_out.as_ref().map(Batch::whole));
+    let (mut batch, mut seconds, mut alive) = (Batch::default(), Duration::ZERO, true);
     let mut rows = Vec::with_capacity(epochs + 1);
     for epoch in 0..=epochs {
         if epoch > 0 && alive {
             let start = Instant::now();
-            for indices in shuffled(task.data.examples, job.seed, epoch).chunks_exact(task.batch) {
-                batch.gather(&task.data, indices);
+            for indices in shuffled(task.training.examples, job.seed, epoch).chunks_exact(task.batch) {
+                batch.gather(&task.training, indices);
                 alive = alive && stepper.step(&mut network, &batch)?;
             }
             seconds += start.elapsed();
         }
-        let loss = if alive { network.evaluate(&whole.inputs, whole.targets())?.loss } else { f32::NAN };
+        let loss = if alive { training.evaluate(&mut network)?.loss } else { f32::NAN };
+        let held_out = held_out.as_ref().map(|batch| batch.evaluate(&mut network)).transpose()?;
         let progress = network.progress();
         let row = Row {
             optimizer: job.optimizer.clone(),
@@ -170,11 +175,16 @@ fn run(
             seconds: seconds.as_secs_f64(),
             rotations: progress.rotations as f64 / progress.steps.max(1) as f64,
             operations: progress.operations + stepper.operations(),
+            accuracy: held_out.and_then(accuracy),
         };
         notify(job, &row);
         rows.push(row);
     }
     Ok(rows)
+}
+
+fn accuracy(evaluation: Evaluation<f32>) -> Option<f32> {
+    evaluation.correct.map(|correct| correct as f32 / evaluation.examples as f32)
 }
 
 /// The order of the examples in one epoch, from the seed and the epoch alone (Fisher and Yates).

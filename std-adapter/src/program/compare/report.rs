@@ -4,13 +4,18 @@ use super::race::Row;
 use crate::{
     atomic::write_atomically,
     plot::{Axis, Panel, Series, line_chart, two_panels},
-    program::ProgramError,
+    program::{ProgramError, inspect::text},
 };
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use std::{fmt::Write, fs, path::Path};
 
 /// The epochs that tables show.
-pub(super) const EPOCHS_SHOWN: [usize; 3] = [10, 20, 50];
+const EPOCHS_SHOWN: [usize; 3] = [10, 20, 50];
+
+/// Those of a run of so many epochs, the last one included.
+pub(super) fn shown(epochs: usize) -> Vec<usize> {
+    EPOCHS_SHOWN.into_iter().filter(|epoch| *epoch < epochs).chain([epochs]).collect()
+}
 
 /// All runs of one optimiser.
 pub(super) struct Entry {
@@ -30,7 +35,13 @@ impl Entry {
         // NaN counts as worst.
         values.iter_mut().filter(|value| value.is_nan()).for_each(|value| *value = f64::INFINITY);
         values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        let middle = values.len() / 2;
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        if values.len().is_multiple_of(2) {
+            (at(middle.saturating_sub(1)) + at(middle)) / 2.0
+        } else {
+            at(middle)
+        }
     }
 
     fn last_epoch(&self) -> usize {
@@ -54,14 +65,17 @@ impl Entry {
     }
 }
 
-/// Creates a folder, or says which one could not be created.
+/// Creates a folder and tries to write into it, before the work that it is for.
 ///
 /// # Errors
 /// The system's, with the path.
-pub(super) fn create_folder(folder: &Path) -> Result<(), ProgramError> {
-    fs::create_dir_all(folder).map_err(|error| {
-        format!("{}: cannot create the folder: {error}; name another with --out", folder.display()).into()
-    })
+pub(super) fn open_folder(folder: &Path) -> Result<(), ProgramError> {
+    let failed = |action: &str, cause: std::io::Error| {
+        format!("{}: cannot {action} the folder: {cause}; name another with --out", folder.display())
+    };
+    fs::create_dir_all(folder).map_err(|cause| failed("create", cause))?;
+    tempfile::tempfile_in(folder).map_err(|cause| failed("write into", cause))?;
+    Ok(())
 }
 
 /// Writes all files.
@@ -88,29 +102,64 @@ pub(super) fn write(folder: &Path, title: &str, entries: &[Entry]) -> Result<(),
 }
 
 fn csv(rows: &[&Row]) -> String {
-    let mut text = String::from("optimizer,seed,epoch,loss,seconds,rotations,operations\n");
+    let judged = rows.iter().any(|row| row.accuracy.is_some());
+    let mut text = String::from("optimizer,seed,epoch,loss,seconds,rotations,operations");
+    text.push_str(if judged { ",accuracy\n" } else { "\n" });
     for row in rows {
-        let Row { optimizer, seed, epoch, loss, seconds, rotations, operations } = row;
-        let _ = writeln!(text, "{optimizer},{seed},{epoch},{loss},{seconds},{rotations},{operations}");
+        let Row { optimizer, seed, epoch, loss, seconds, rotations, operations, accuracy } = row;
+        let loss = csv_cell(*loss);
+        let _ = write!(text, "{optimizer},{seed},{epoch},{loss},{seconds},{rotations},{operations}");
+        let _ = match accuracy {
+            Some(accuracy) => writeln!(text, ",{accuracy}"),
+            None => writeln!(text),
+        };
     }
     text
 }
 
-/// The table at the end.
-#[must_use]
-pub(super) fn table(entries: &[Entry], epochs: usize) -> Table {
-    let shown: Vec<usize> =
-        EPOCHS_SHOWN.into_iter().filter(|epoch| *epoch < epochs).chain([epochs]).collect();
-    let mut header = vec!["optimiser".to_string(), "setting".into()];
-    header.extend(shown.iter().map(|epoch| format!("loss @{epoch}")));
-    header.extend(["seconds", "rotations/step", "operations / SGD"].map(String::from));
+/// A number as JSON has it: one that is not finite is absent.
+pub(super) fn csv_cell(value: f32) -> String {
+    if value.is_finite() { value.to_string() } else { String::new() }
+}
+
+fn new_table(header: Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
+    table
+}
+
+/// The best setting of each optimiser's grid after each of these epochs.
+pub(super) fn best_of_grid(entries: &[Entry], epochs: &[usize]) -> Table {
+    let mut table = new_table(["optimiser", "epoch", "loss", "setting"].map(String::from).to_vec());
+    for entries in entries.chunk_by(|left, right| left.optimizer == right.optimizer) {
+        for epoch in epochs {
+            let losses = entries.iter().map(|entry| (entry, entry.median(*epoch, |row| f64::from(row.loss))));
+            if let Some((entry, loss)) = losses.min_by(|left, right| left.1.total_cmp(&right.1)) {
+                let cells =
+                    [entry.optimizer.clone(), epoch.to_string(), loss_cell(loss), entry.setting.clone()];
+                table.add_row(cells);
+            }
+        }
+    }
+    table
+}
+
+/// The table at the end.
+pub(super) fn table(entries: &[Entry], epochs: usize) -> Table {
+    let shown = shown(epochs);
+    let mut header = vec!["optimiser".to_string(), "setting".into()];
+    header.extend(shown.iter().map(|epoch| format!("loss @{epoch}")));
+    let accuracy = |entry: &Entry| entry.median(epochs, |row| row.accuracy.map_or(f64::NAN, f64::from));
+    let judged = entries.iter().any(|entry| accuracy(entry).is_finite());
+    header.extend(judged.then(|| "held-out accuracy".to_string()));
+    header.extend(["seconds", "rotations/step", "operations / SGD"].map(String::from));
+    let mut table = new_table(header);
     let work = |entry: &Entry| entry.median(epochs, |row| row.operations as f64);
     let sgd = entries.iter().find(|entry| entry.optimizer == "sgd").map(work);
     for entry in entries {
         let mut cells = vec![entry.optimizer.clone(), entry.setting.clone()];
         cells.extend(shown.iter().map(|epoch| loss_cell(entry.median(*epoch, |row| f64::from(row.loss)))));
+        cells.extend(judged.then(|| percent(accuracy(entry))));
         cells.push(format!("{:.1}", entry.median(epochs, |row| row.seconds)));
         cells.push(format!("{:.0}", entry.median(epochs, |row| row.rotations)));
         cells.push(sgd.map_or_else(|| "-".into(), |sgd| format!("{:.1}", work(entry) / sgd)));
@@ -120,8 +169,11 @@ pub(super) fn table(entries: &[Entry], epochs: usize) -> Table {
     table
 }
 
+fn percent(share: f64) -> String {
+    if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "-".into() }
+}
+
 /// A loss for a table.
-#[must_use]
-pub(super) fn loss_cell(loss: f64) -> String {
-    if loss.is_finite() { format!("{loss:.4}") } else { "diverged".into() }
+fn loss_cell(loss: f64) -> String {
+    if loss.is_finite() { text::number(loss) } else { "diverged".into() }
 }
