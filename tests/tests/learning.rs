@@ -251,7 +251,7 @@ fn a_negative_loss_leaves_no_budget_but_does_no_harm() {
 }
 
 /// A layer of one weight, by hand: every matrix is a number and the basis is 1.
-fn check_momentum(restart: bool, capacity: usize) {
+fn check_momentum(restart: bool, capacity: usize, budget: f64) {
     const LAYERS: [Dense; 1] =
         [Dense::with_shape(Shape::new(1, 1).without_bias(), ekfac::Activation::Identity)];
     let net = Net::new(&LAYERS, Loss::SquaredError);
@@ -259,6 +259,7 @@ fn check_momentum(restart: bool, capacity: usize) {
     let config = Config {
         momentum,
         restart,
+        clip: Clip::Fixed(budget),
         scalings: Averaging::Decay(decay),
         refresh: Refresh::every(2).carrying(Carry::Transport),
         estimator: ekfac::Estimator::PerExampleRunning,
@@ -268,7 +269,7 @@ fn check_momentum(restart: bool, capacity: usize) {
     let mut learner = Learner::new(net, config, 1, capacity, &mut memory).unwrap();
     learner.weights(0).unwrap().as_mut_slice()[0] = 2.0;
     let (mut weight, mut velocity, mut moments, mut share) = (2.0, 0.0, 0.0, 0.0);
-    let mut opposed = 0;
+    let (mut opposed, mut shortened) = (0, 0);
     for step in 0..30 {
         // The target jumps to and fro, so that the gradient now and then opposes the velocity.
         let (input, target) = (1.0 + 0.1 * f64::from(step % 3), if step % 7 < 4 { -1.0 } else { 3.0 });
@@ -279,8 +280,12 @@ fn check_momentum(restart: bool, capacity: usize) {
         let direction = gradient / (moments / share + damping);
         let against = gradient * velocity < 0.0;
         opposed += usize::from(against);
+        // The clip shortens the new direction, not the velocity that is there already.
+        let shrink = (budget / (rate * rate * gradient * direction)).sqrt().min(1.0);
+        shortened += usize::from(shrink < 1.0);
         // In one dimension the cosine is -1, and the brake stops the velocity altogether.
-        velocity = if restart && against { direction } else { momentum * velocity + direction };
+        let kept = if restart && against { 0.0 } else { momentum * velocity };
+        velocity = kept + shrink * direction;
         weight -= rate * velocity;
         let found = dense(learner.weights(0).unwrap().as_ref())[(0, 0)];
         assert!(
@@ -289,13 +294,16 @@ fn check_momentum(restart: bool, capacity: usize) {
         );
     }
     assert!(opposed > 3, "the velocity was opposed {opposed} times only");
+    assert_eq!(shortened > 3, budget < 1.0, "{shortened} steps were shortened");
 }
 
 #[test]
 fn momentum_is_what_a_hand_computes() {
     for capacity in [1, 4] {
-        check_momentum(false, capacity);
-        check_momentum(true, capacity);
+        for budget in [0.05, 1e9] {
+            check_momentum(false, capacity, budget);
+            check_momentum(true, capacity, budget);
+        }
     }
 }
 
