@@ -159,11 +159,13 @@ pub fn diagonal<T: Scalar>(packed: &[T], i: usize) -> T {
 
 /// |C - diag C| / |C| in the Frobenius norm, 0 for a zero matrix.
 pub fn off_diagonal<T: Scalar>(packed: &[T], size: usize) -> T {
-    let exponent = -largest(packed).exponent();
+    let exponent = largest(packed).exponent();
+    // Near 1 the squares neither overflow nor lose anything that counts.
+    let scaled = exponent.abs() > T::SAFE_EXPONENT / 2;
     let (mut off, mut all) = (T::ZERO, T::ZERO);
-    for j in 0..size {
+    for j in 0..within(size, packed) {
         for (i, value) in packed.iter().skip(packed_words(j)).take(j + 1).enumerate() {
-            let value = value.times_power_of_two(exponent);
+            let value = if scaled { value.times_power_of_two(-exponent) } else { *value };
             if i == j {
                 all += value * value;
             } else {
@@ -184,6 +186,7 @@ pub fn diagonalise<T: Scalar>(
     companions: &mut [Companion<'_, T>],
     limits: Limits<T>,
 ) -> Report<T> {
+    let size = within(size, packed);
     let exponent = largest(packed).exponent();
     let scaled = exponent.abs() > T::SAFE_EXPONENT;
     if scaled {
@@ -254,6 +257,11 @@ pub(crate) fn set_identity<T: Scalar>(matrix: &mut [T], size: usize) {
     matrix.iter_mut().step_by(size + 1).for_each(|value| *value = T::ONE);
 }
 
+/// A size that no loop can outlive: a packed matrix has at least as many words as rows.
+fn within<T>(size: usize, packed: &[T]) -> usize {
+    size.min(packed.len())
+}
+
 fn largest<T: Scalar>(values: &[T]) -> T {
     values.iter().fold(T::ZERO, |largest, value| largest.maximum(value.abs()))
 }
@@ -266,8 +274,8 @@ fn sweep<T: Scalar>(packed: &mut [T], size: usize, companions: &mut [Companion<'
             let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
             let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
             // Two roots, since the product of two small diagonals would underflow.
-            // Below the normal range a rotation rounds to what it was, and the sweeps would never end.
             let negligible = threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt();
+            // Below the normal range a rotation rounds to what it was, and the sweeps would never end.
             if c_pq.abs() < T::MIN_POSITIVE || c_pq.abs() <= negligible {
                 continue;
             }

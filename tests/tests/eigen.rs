@@ -366,3 +366,12 @@ fn companions_turn_with_the_basis() {
         assert!(turned.iter().all(|moment| *moment >= 0.0), "seed {seed}");
     }
 }
+
+#[test]
+fn a_size_beyond_the_buffer_ends_at_once() {
+    // Mutant: loop over the size that was given, for ever.
+    let mut packed = [2.0_f64, 1.0, 2.0];
+    assert!((jacobi::off_diagonal(&packed, usize::MAX) - 0.2_f64.sqrt()).abs() <= 1e-15);
+    let report = jacobi::diagonalise(&mut packed, usize::MAX, &mut [], Limits::default());
+    assert!(report.converged && packed[1] == 0.0, "{report:?}");
+}
