@@ -5,6 +5,7 @@
 
 pub mod compare;
 pub mod inspect;
+mod text;
 pub mod train;
 
 use clap::{Parser, Subcommand};

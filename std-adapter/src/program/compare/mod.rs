@@ -5,7 +5,7 @@ mod presets;
 mod race;
 mod report;
 
-use super::ProgramError;
+use super::{ProgramError, text};
 use crate::atomic::write_atomically;
 use clap::{ValueEnum, builder::RangedU64ValueParser};
 use entrants::{Optimizer, Setting};
@@ -110,12 +110,11 @@ fn finish(arguments: &Arguments, entries: &[Entry]) -> Result<(), ProgramError> 
         seeds => format!("{preset}, median and range of {seeds} seeds"),
     };
     report::write(&arguments.out, &title, entries)?;
-    println!("{title}\n{}", report::table(entries, arguments.epochs));
+    text::print(&format!("{title}\n{}", report::table(entries, arguments.epochs)))?;
     let folder = arguments.out.display();
-    println!(
+    text::print(&format!(
         "written: {folder}/results.json, results.csv, loss.svg, operations.svg (open loss.svg in a browser)"
-    );
-    Ok(())
+    ))
 }
 
 /// One run of a grid.
@@ -145,8 +144,11 @@ fn finish_grid(arguments: &Arguments, entries: &[Entry]) -> Result<(), ProgramEr
     }
     write_atomically(arguments.out.join("grid.json"), &serde_json::to_vec_pretty(&rows)?)?;
     write_atomically(arguments.out.join("grid.csv"), csv.as_bytes())?;
-    println!("the best of each grid, median of {} seeds:", arguments.seeds);
-    println!("{}", report::best_of_grid(entries, &shown));
-    println!("written: {0}/grid.json, {0}/grid.csv", arguments.out.display());
-    Ok(())
+    let (seeds, folder) = (arguments.seeds, arguments.out.display());
+    text::print(&format!(
+        "the best of each grid, median of {seeds} seeds:
+{}
+written: {folder}/grid.json, {folder}/grid.csv",
+        report::best_of_grid(entries, &shown)
+    ))
 }

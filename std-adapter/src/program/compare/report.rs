@@ -4,7 +4,7 @@ use super::race::Row;
 use crate::{
     atomic::write_atomically,
     plot::{Axis, Panel, Series, line_chart, two_panels},
-    program::{ProgramError, inspect::text},
+    program::{ProgramError, text},
 };
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use std::{fmt::Write, fs, path::Path};

@@ -1,6 +1,6 @@
 //! The numbers of a checkpoint.
 
-use super::text;
+use crate::program::text;
 use crate::{
     Network,
     checkpoint::{Extra, Stored},

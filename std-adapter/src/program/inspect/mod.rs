@@ -4,9 +4,8 @@
 //! orthogonality. *Failure*: what is wrong with the file, and with the generation before it.
 
 mod examine;
-pub(super) mod text;
 
-use super::ProgramError;
+use super::{ProgramError, text};
 use crate::{
     atomic::{self, Newest},
     checkpoint::{self, Checkpoint, CheckpointError},

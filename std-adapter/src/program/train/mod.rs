@@ -16,7 +16,7 @@ mod state;
 
 pub use arguments::Arguments;
 
-use super::{ProgramError, inspect::text};
+use super::{ProgramError, text};
 use folder::{Folder, Log};
 use indicatif::{ProgressBar, ProgressStyle};
 use plan::Plan;

@@ -3,7 +3,7 @@
 use super::{Arguments, prepare::Prepared, state::Settings};
 use crate::{
     Network,
-    program::{ProgramError, inspect::text},
+    program::{ProgramError, text},
 };
 use ekfac::{Config, Dense, Error, Net, net::dense_layers};
 

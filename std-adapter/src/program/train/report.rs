@@ -6,7 +6,7 @@ use super::{
     run::{End, Run},
     state::{Record, State},
 };
-use crate::program::inspect::text;
+use crate::program::text;
 
 /// The first line of the log.
 pub(super) fn log_header(task: Task, judged: &str) -> String {
