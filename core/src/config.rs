@@ -77,34 +77,59 @@ pub enum Carry {
 /// When and how the eigenbasis is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Refresh<T> {
-    /// Steps from one refresh to the next.
-    pub period: u32,
-    /// How far each refresh goes; the default is to convergence.
-    pub limits: Limits<T>,
-    /// What becomes of S.
-    pub carry: Carry,
+pub enum Refresh<T> {
+    /// The running eigenbasis: a bounded number of rotations at every step that takes statistics, from a stored cursor on.
+    Rotations {
+        /// Most rotations a step in each factor. The pairs looked at are bounded as well, by n for each example
+        /// taken into the factor and by one sweep, n (n-1) / 2.
+        per_step: u32,
+        /// Skip the pair (p, q) when |c_pq| <= threshold * sqrt(c_pp c_qq).
+        threshold: T,
+    },
+    /// The paper's way: every so many steps a solve from the present basis on.
+    Periodic {
+        /// Steps from one refresh to the next.
+        period: u32,
+        /// How far each refresh goes.
+        limits: Limits<T>,
+        /// What becomes of S.
+        carry: Carry,
+    },
 }
 
 impl<T: Scalar> Refresh<T> {
     /// Every `period` steps, to convergence, S turned along.
     pub fn every(period: u32) -> Self {
-        Self { period, limits: Limits::default(), carry: Carry::Transport }
+        Self::Periodic { period, limits: Limits::default(), carry: Carry::Transport }
     }
 
-    /// The same, but only until every |c_pq| <= threshold sqrt(c_pp c_qq): a nearly diagonal basis serves as well, at a
-    /// small part of the rotations. Skipped pairs refill the others, so on a factor short of full rank the last pairs may
-    /// hover about a loose threshold until the cap on sweeps; the basis is valid, and that is not counted as a failure.
+    /// The same with another fate of S. A running eigenbasis always carries S along.
     #[must_use]
-    pub fn until(mut self, threshold: T) -> Self {
-        self.limits.threshold = threshold;
-        self
+    pub fn carrying(self, fate: Carry) -> Self {
+        match self {
+            Self::Periodic { period, limits, .. } => Self::Periodic { period, limits, carry: fate },
+            running @ Self::Rotations { .. } => running,
+        }
     }
 
-    /// The same with another fate of S.
-    #[must_use]
-    pub fn carrying(self, carry: Carry) -> Self {
-        Self { carry, ..self }
+    /// What becomes of S.
+    pub fn carry(&self) -> Carry {
+        match *self {
+            Self::Periodic { carry, .. } => carry,
+            Self::Rotations { .. } => Carry::Transport,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let threshold = match *self {
+            Self::Rotations { threshold, .. } => threshold,
+            Self::Periodic { period, limits, .. } => {
+                expect(period > 0, "refresh.period")?;
+                expect(limits.sweeps > 0, "refresh.limits.sweeps")?;
+                limits.threshold
+            }
+        };
+        expect(threshold >= T::ZERO && threshold.is_finite(), "refresh.threshold")
     }
 }
 
@@ -147,8 +172,11 @@ pub struct Config<T> {
     pub fisher: Fisher,
     /// How S is estimated.
     pub estimator: Estimator,
-    /// Steps from one update of the factors to the next.
-    pub factor_period: u32,
+    /// The share of the examples that enters factors and scalings, in (0, 1]: of a batch a block drawn at random, one
+    /// example at a time every so manieth. Unbiased, and saves that share of the further backward pass.
+    pub statistics_share: T,
+    /// Steps from one update of factors and scalings to the next.
+    pub statistics_period: u32,
     /// Forgetting of the factors.
     pub factors: Averaging<T>,
     /// Forgetting of the scalings.
@@ -170,10 +198,11 @@ impl<T: Scalar> Default for Config<T> {
             adaptation: None,
             fisher: Fisher::Sampled,
             estimator: Estimator::PerExampleRunning,
-            factor_period: 1,
+            statistics_share: T::ONE,
+            statistics_period: 1,
             factors: Averaging::Memory(T::from_f64(2000.0)),
             scalings: Averaging::Memory(T::from_f64(300.0)),
-            refresh: Refresh::every(1).until(T::from_f64(0.1)),
+            refresh: Refresh::Rotations { per_step: 16, threshold: T::from_f64(0.1) },
         }
     }
 }
@@ -188,6 +217,7 @@ impl<T: Scalar> Config<T> {
             clip: Clip::None,
             damping: Damping::Absolute(damping),
             fisher: Fisher::Empirical,
+            statistics_share: T::ONE,
             estimator: Estimator::PerExampleFresh,
             factors: Averaging::Decay(T::ZERO),
             scalings: Averaging::Decay(T::ZERO),
@@ -213,7 +243,7 @@ impl<T: Scalar> Config<T> {
         Self {
             estimator: Estimator::Kronecker,
             damping: Damping::Factored(damping),
-            factor_period: period,
+            statistics_period: period,
             ..Self::paper(learning_rate, damping, period)
         }
     }
@@ -242,12 +272,12 @@ impl<T: Scalar> Config<T> {
         if let Some(adaptation) = &self.adaptation {
             adaptation.check()?;
         }
-        expect(self.factor_period > 0, "factor_period")?;
+        let share = self.statistics_share;
+        expect(share > T::ZERO && share <= T::ONE, "statistics_share")?;
+        expect(self.statistics_period > 0, "statistics_period")?;
         self.factors.check("factors")?;
         self.scalings.check("scalings")?;
-        expect(self.refresh.period > 0, "refresh.period")?;
-        expect(self.refresh.limits.sweeps > 0, "refresh.limits.sweeps")?;
-        expect(self.refresh.limits.threshold >= T::ZERO, "refresh.limits.threshold")
+        self.refresh.check()
     }
 }
 

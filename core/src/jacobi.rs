@@ -15,10 +15,12 @@
 //! *Stop*: a pair is skipped when |c_pq| <= threshold sqrt(c_pp c_qq), the product, which gives every eigenvalue of a
 //! graded matrix its own relative accuracy (Demmel and Veselic 1992). A sweep without a rotation ends the solve.
 //! *Scaling*: a matrix whose largest entry lies beyond 2^(+-50) (`f32`) or 2^(+-400) (`f64`) is first scaled by a power of two.
-//! *Cost*: a sweep checks n (n-1)/2 pairs; a rotation costs 6 operations a word it touches: n of C, n of U, and the
-//! companions' lines. No memory, no allocation. *Failure*: [`Report::converged`] is false when the cap on sweeps
-//! (30 for `f32`, 40 for `f64`) ends it; C and U are valid all the same.
+//! *Cost*: a sweep checks n (n-1)/2 pairs at 4 operations; a rotation costs 8 operations a pair of words it touches: n of C,
+//! n of U, and the companions' lines. No memory, no allocation. *Failure*: [`Report::converged`] is false when the cap
+//! on sweeps (30 for `f32`, 40 for `f64`) ends it; C and U are valid all the same. A [`walk`] does a part of a sweep, from a
+//! stored [`Cursor`] on, and cannot fail.
 
+pub use crate::companion::{Companion, Turn};
 use crate::{Error, MatrixRef, Scalar, error::expect_length, guard, shape::packed_words};
 
 /// When a solve ends.
@@ -51,6 +53,50 @@ pub struct Report<T> {
     pub converged: bool,
 }
 
+/// How far a [`walk`] may go: both are hard bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Most rotations.
+    pub rotations: u32,
+    /// Most pairs looked at.
+    pub checks: u32,
+}
+
+/// What a [`walk`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// Rotations done.
+    pub rotations: u32,
+    /// Pairs looked at.
+    pub checks: u32,
+}
+
+/// Where a cyclic walk over all pairs p < q goes on, row by row. Any two numbers are a place: those beyond the matrix
+/// start the next row, or the next round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// p.
+    pub row: usize,
+    /// q.
+    pub column: usize,
+}
+
+impl Cursor {
+    /// The pair at this place in a matrix of at least two rows.
+    pub(crate) fn pair(self, size: usize) -> (usize, usize) {
+        if self.row < size && self.column > self.row && self.column < size {
+            return (self.row, self.column);
+        }
+        let row = if self.column >= size { self.row.saturating_add(1) } else { self.row };
+        if row.saturating_add(1) < size { (row, row + 1) } else { (0, 1) }
+    }
+}
+
+/// n (n-1) / 2, the pairs of a sweep.
+pub fn pairs(size: usize) -> u32 {
+    u32::try_from(packed_words(size.saturating_sub(1))).unwrap_or(u32::MAX)
+}
+
 /// One plane rotation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rotation<T> {
@@ -77,73 +123,14 @@ impl<T: Scalar> Rotation<T> {
     }
 
     /// The pair (x, y) turned.
-    fn turned(&self, x: T, y: T) -> (T, T) {
+    pub(crate) fn turned(&self, x: T, y: T) -> (T, T) {
         (x - self.sine * (y + self.ratio * x), y + self.sine * (x - self.ratio * y))
     }
 
     /// The pair of second moments (x, y) turned: the diagonal of the rotated diagonal. Keeps the sum and the sign.
-    fn turned_moments(&self, x: T, y: T) -> (T, T) {
+    pub(crate) fn turned_moments(&self, x: T, y: T) -> (T, T) {
         let moved = self.sine * self.sine * (x - y);
         (x - moved, y + moved)
-    }
-}
-
-/// How the values of a companion change under a rotation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Like a vector: the basis, a gradient, a velocity.
-    Linear,
-    /// Like second moments: the scalings.
-    Moments,
-}
-
-/// A matrix that turns along with a basis: line p and line q change with every rotation in the plane (p, q).
-#[derive(Debug)]
-pub struct Companion<'a, T> {
-    data: &'a mut [T],
-    stride: usize,
-    by_columns: bool,
-    turn: Turn,
-}
-
-impl<'a, T: Scalar> Companion<'a, T> {
-    /// A matrix of `rows` rows whose columns are the lines.
-    pub fn columns(data: &'a mut [T], rows: usize, turn: Turn) -> Self {
-        Self { data, stride: rows, by_columns: true, turn }
-    }
-
-    /// A matrix of `rows` rows whose rows are the lines.
-    pub fn rows(data: &'a mut [T], rows: usize, turn: Turn) -> Self {
-        Self { data, stride: rows, by_columns: false, turn }
-    }
-
-    fn rotate(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
-        match (self.by_columns, self.turn) {
-            (true, Turn::Linear) => self.rotate_columns(p, q, |x, y| rotation.turned(x, y)),
-            (true, Turn::Moments) => self.rotate_columns(p, q, |x, y| rotation.turned_moments(x, y)),
-            (false, Turn::Linear) => self.rotate_rows(p, q, |x, y| rotation.turned(x, y)),
-            (false, Turn::Moments) => self.rotate_rows(p, q, |x, y| rotation.turned_moments(x, y)),
-        }
-    }
-
-    fn rotate_columns(&mut self, p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
-        let Some((head, tail)) = self.data.split_at_mut_checked(q.saturating_mul(self.stride)) else {
-            return;
-        };
-        let start = p * self.stride;
-        let (Some(xs), Some(ys)) = (head.get_mut(start..start + self.stride), tail.get_mut(..self.stride))
-        else {
-            return;
-        };
-        xs.iter_mut().zip(ys).for_each(|(x, y)| (*x, *y) = turned(*x, *y));
-    }
-
-    fn rotate_rows(&mut self, p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
-        for column in self.data.chunks_exact_mut(self.stride.max(1)) {
-            if let Ok([x, y]) = column.get_disjoint_mut([p, q]) {
-                (*x, *y) = turned(*x, *y);
-            }
-        }
     }
 }
 
@@ -194,7 +181,12 @@ pub fn diagonalise<T: Scalar>(
     }
     let mut report = Report { sweeps: 0, rotations: 0, off_diagonal: T::ZERO, converged: false };
     while report.sweeps < limits.sweeps && !report.converged {
-        let rotations = sweep(packed, size, companions, limits.threshold);
+        let sweep = Budget { rotations: u32::MAX, checks: pairs(size) };
+        let walked =
+            walk(packed, size, &mut Cursor::default(), limits.threshold, sweep, &mut |p, q, turn| {
+                companions.iter_mut().for_each(|companion| companion.rotate(p, q, turn));
+            });
+        let rotations = walked.rotations;
         report.sweeps += 1;
         report.rotations += rotations;
         report.converged = rotations == 0;
@@ -266,26 +258,83 @@ fn largest<T: Scalar>(values: &[T]) -> T {
     values.iter().fold(T::ZERO, |largest, value| largest.maximum(value.abs()))
 }
 
-/// One cyclic sweep by rows; the number of rotations done.
-fn sweep<T: Scalar>(packed: &mut [T], size: usize, companions: &mut [Companion<'_, T>], threshold: T) -> u32 {
-    let mut rotations = 0;
-    for p in 0..size {
-        for q in p + 1..size {
-            let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
-            let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
-            // Two roots, since the product of two small diagonals would underflow.
-            let negligible = threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt();
-            // Below the normal range a rotation rounds to what it was, and the sweeps would never end.
-            if c_pq.abs() < T::MIN_POSITIVE || c_pq.abs() <= negligible {
-                continue;
-            }
-            let rotation = Rotation::annihilating(c_pp, c_qq, c_pq);
-            rotate_packed(packed, size, p, q, c_pq, &rotation);
-            companions.iter_mut().for_each(|companion| companion.rotate(p, q, &rotation));
-            rotations += 1;
-        }
+/// Rotates pairs beyond the threshold, from the cursor on, until the budget is spent: the running eigenbasis.
+///
+/// `turn(p, q, rotation)` turns everything else that is held in the basis ([`Companion::rotate`]). Walking twice with two
+/// halves of a budget gives the same bits as walking once with all of it. Values must be finite, as for [`diagonalise`];
+/// nothing is scaled here, so keep away from the ends of the range.
+pub fn walk<T: Scalar>(
+    packed: &mut [T],
+    size: usize,
+    cursor: &mut Cursor,
+    threshold: T,
+    budget: Budget,
+    turn: &mut dyn FnMut(usize, usize, &Rotation<T>),
+) -> Walked {
+    let size = within(size, packed);
+    let mut walked = Walked { rotations: 0, checks: 0 };
+    while walked.rotations < budget.rotations {
+        let Some((p, q)) = seek(packed, size, cursor, threshold, budget.checks, &mut walked.checks) else {
+            break;
+        };
+        let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
+        let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
+        let rotation = Rotation::annihilating(c_pp, c_qq, c_pq);
+        rotate_packed(packed, size, p, q, c_pq, &rotation);
+        turn(p, q, &rotation);
+        walked.rotations += 1;
     }
-    rotations
+    walked
+}
+
+/// The next pair from the cursor on whose c_pq is not negligible, or `None` once so many pairs have been looked at.
+fn seek<T: Scalar>(
+    packed: &[T],
+    size: usize,
+    cursor: &mut Cursor,
+    threshold: T,
+    most: u32,
+    checks: &mut u32,
+) -> Option<(usize, usize)> {
+    if size < 2 {
+        return None;
+    }
+    while *checks < most {
+        let (p, first) = cursor.pair(size);
+        let c_pp = diagonal(packed, p);
+        let mut index = packed_index(p, first);
+        for q in first..size {
+            if *checks == most {
+                *cursor = Cursor { row: p, column: q };
+                return None;
+            }
+            *checks += 1;
+            let c_pq = packed.get(index).copied().unwrap_or(T::ZERO);
+            let c_qq = diagonal(packed, q);
+            index += q + 1;
+            if !is_negligible(c_pq, c_pp, c_qq, threshold) {
+                *cursor = Cursor { row: p, column: q + 1 };
+                return Some((p, q));
+            }
+        }
+        *cursor = Cursor { row: p + 1, column: 0 };
+    }
+    None
+}
+
+/// |c_pq| <= threshold sqrt(|c_pp c_qq|), by squares where these keep their digits: a device has no fast root.
+fn is_negligible<T: Scalar>(c_pq: T, c_pp: T, c_qq: T, threshold: T) -> bool {
+    // Below the normal range a rotation rounds to what it was, and the sweeps would never end.
+    if c_pq.abs() < T::MIN_POSITIVE {
+        return true;
+    }
+    let keeps_digits = |square: T| square >= T::MIN_POSITIVE && square <= T::MAX;
+    let (square, limit) = (c_pq * c_pq, threshold * threshold * (c_pp * c_qq).abs());
+    if keeps_digits(square) && keeps_digits(limit) {
+        square <= limit
+    } else {
+        c_pq.abs() <= threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt()
+    }
 }
 
 /// Turns rows and columns p < q of the packed matrix.

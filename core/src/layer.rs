@@ -5,16 +5,16 @@
 //! buffer of the wrong length is refused.
 //!
 //! ```text
-//! header | C_A packed | U_A | C_B packed | U_B | S | velocity
+//! header | cursors | C_A packed | U_A | cursors | C_B packed | U_B | S | velocity
 //! ```
 
 use crate::{
-    Error, MatrixMut, MatrixRef, Scalar, Shape,
+    Coordinates, Error, MatrixMut, MatrixRef, Scalar, Shape,
     carve::Carver,
+    coordinates::HEADER_MARK,
     error::expect_length,
     factor::FactorMut,
-    jacobi::{Companion, Limits, Report, Turn},
-    shape::{HEADER, packed_words},
+    shape::{HEADER, factor_words},
 };
 
 /// A view of one layer's state.
@@ -28,6 +28,14 @@ pub struct LayerMut<'a, T> {
     velocity: &'a mut [T],
 }
 
+/// The parts of a layer that a refresh changes.
+pub(crate) struct Parts<'m, 'a, T> {
+    pub(crate) input_factor: &'m mut FactorMut<'a, T>,
+    pub(crate) output_factor: &'m mut FactorMut<'a, T>,
+    pub(crate) scalings: &'m mut [T],
+    pub(crate) velocity: &'m mut [T],
+}
+
 /// Positions in the header.
 #[derive(Clone, Copy)]
 enum Mark {
@@ -35,6 +43,7 @@ enum Mark {
     FactorWeight = 1,
     ScalingWeight = 2,
     FailedRefreshes = 3,
+    Coordinates = HEADER_MARK as isize,
 }
 
 impl<'a, T: Scalar> LayerMut<'a, T> {
@@ -58,8 +67,8 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         let mut take = |words| carver.take(words);
         let (m, n) = (shape.rows(), shape.columns());
         let header = take(HEADER)?;
-        let input_factor = FactorMut::over(n, take(packed_words(n))?, take(n * n)?);
-        let output_factor = FactorMut::over(m, take(packed_words(m))?, take(m * m)?);
+        let input_factor = FactorMut::over(n, take(factor_words(n))?)?;
+        let output_factor = FactorMut::over(m, take(factor_words(m))?)?;
         let (scalings, velocity) = (take(m * n)?, take(m * n)?);
         let mut layer = Self { shape, header, input_factor, output_factor, scalings, velocity };
         if layer.mark(Mark::Started) == T::ZERO {
@@ -143,6 +152,16 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         Ok(())
     }
 
+    /// The coordinates in which the owner of this state keeps the weights that belong to it.
+    pub fn coordinates(&self) -> Coordinates {
+        Coordinates::of(self.header)
+    }
+
+    pub(crate) fn set_coordinates(&mut self, coordinates: Coordinates) {
+        let eigenbasis = coordinates == Coordinates::Eigenbasis;
+        self.set_mark(Mark::Coordinates, if eigenbasis { T::ONE } else { T::ZERO });
+    }
+
     /// How many refreshes in a row did not converge.
     pub fn failed_refreshes(&self) -> u32 {
         self.mark(Mark::FailedRefreshes).to_f64() as u32
@@ -184,26 +203,14 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         self.set_mark(mark, weight.minimum(T::ONE));
     }
 
-    /// Refreshes the input side; projected activations, n x N, turn along.
-    pub(crate) fn refresh_input(&mut self, projected: &mut [T], limits: Limits<T>) -> Report<T> {
-        let (rows, columns) = (self.shape.rows(), self.shape.columns());
-        let companions = [
-            Companion::columns(self.scalings, rows, Turn::Moments),
-            Companion::columns(self.velocity, rows, Turn::Linear),
-            Companion::rows(projected, columns, Turn::Linear),
-        ];
-        self.input_factor.refresh(companions, limits)
-    }
-
-    /// Refreshes the output side; projected gradients, m x N, turn along.
-    pub(crate) fn refresh_output(&mut self, projected: &mut [T], limits: Limits<T>) -> Report<T> {
-        let rows = self.shape.rows();
-        let companions = [
-            Companion::rows(self.scalings, rows, Turn::Moments),
-            Companion::rows(self.velocity, rows, Turn::Linear),
-            Companion::rows(projected, rows, Turn::Linear),
-        ];
-        self.output_factor.refresh(companions, limits)
+    /// The layer's parts, all at once.
+    pub(crate) fn parts_mut(&mut self) -> Parts<'_, 'a, T> {
+        Parts {
+            input_factor: &mut self.input_factor,
+            output_factor: &mut self.output_factor,
+            scalings: self.scalings,
+            velocity: self.velocity,
+        }
     }
 
     pub(crate) fn scalings_mut(&mut self) -> MatrixMut<'_, T> {

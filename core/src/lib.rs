@@ -47,7 +47,9 @@
 #![no_std]
 
 mod carve;
+mod companion;
 pub mod config;
+pub mod coordinates;
 pub mod damping;
 mod error;
 pub mod factor;
@@ -59,6 +61,7 @@ pub mod net;
 mod precondition;
 mod preconditioner;
 mod progress;
+mod refresh;
 mod scalar;
 mod scalings;
 pub mod shape;
@@ -66,6 +69,7 @@ pub mod step;
 mod view;
 
 pub use config::{Averaging, Carry, Clip, Config, Estimator, Fisher, Refresh};
+pub use coordinates::Coordinates;
 pub use damping::{Adaptation, Damping};
 pub use error::Error;
 pub use factor::FactorMut;

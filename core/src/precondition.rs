@@ -11,7 +11,7 @@
 //! ([`Survey::is_safe`]).
 
 use crate::{
-    MatrixMut, MatrixRef, Scalar,
+    Coordinates, MatrixMut, MatrixRef, Scalar,
     damping::LayerDamping,
     kernels::{Counted, dot},
     layer::LayerMut,
@@ -73,15 +73,20 @@ pub(crate) struct Plan<T> {
     pub(crate) weight_decay: T,
     /// nu, by which the clip shortens the step.
     pub(crate) shrink: T,
+    /// The change of the loss that the quadratic model predicts.
+    pub(crate) predicted: T,
 }
 
-/// The quadratic model's two terms for the step that was taken.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Model<T> {
-    /// K . d.
-    pub(crate) slope: T,
-    /// d (S + lambda) d.
-    pub(crate) curvature: T,
+impl<T: Scalar> Plan<T> {
+    /// The model K . d + d (S + lambda) d / 2 for d = -lr (mu velocity + nu D), from the survey's sums alone: (S + lambda) D
+    /// is K.
+    pub(crate) fn foretell(&mut self, length: T, agreement: T, velocity_length: T) {
+        let (mu, nu, lr) = (self.momentum, self.shrink, self.learning_rate);
+        let slope = lr * (mu * agreement + nu * length);
+        let cross = mu * nu * agreement;
+        let curvature = lr * lr * (mu * mu * velocity_length + (cross + cross) + nu * nu * length);
+        self.predicted = T::HALF * curvature - slope;
+    }
 }
 
 /// Two columns of scratch: K and the denominators, turned into D.
@@ -137,33 +142,28 @@ pub(crate) fn divide<T: Scalar>(
     }
 }
 
-/// Moves the velocity in the eigenbasis. `scratch`: 2 m words. Returns the model's terms for d = -lr velocity.
+/// Moves the velocity in the eigenbasis. `scratch`: 2 m words.
 pub(crate) fn accelerate<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     gradient: Gradient<'_, T>,
     damping: LayerDamping<T>,
     plan: &Plan<T>,
     scratch: &mut [T],
-) -> Model<T> {
-    let mut model = Model { slope: T::ZERO, curvature: T::ZERO };
+) {
     let rows = layer.shape().rows();
-    let Some((k, d)) = columns(scratch, rows) else { return model };
+    let Some((k, d)) = columns(scratch, rows) else { return };
     for column in 0..layer.shape().columns() {
         gradient.column(column, k);
         damping.denominators(layer, column, d);
-        let Some(velocity) = layer.velocity_column_mut(column) else { return model };
+        let Some(velocity) = layer.velocity_column_mut(column) else { return };
         for ((v, k), s) in velocity.iter_mut().zip(&*k).zip(&*d) {
             *v = plan.momentum * *v + plan.shrink * (*k / *s);
-            let step = plan.learning_rate * *v;
-            model.slope -= *k * step;
-            model.curvature += step * step * *s;
         }
     }
-    model
 }
 
-/// W <- (1 - lr decay) W - lr U_B velocity U_A^T. With m n words of scratch by two products; with 2 m words column by
-/// column, with as many operations.
+/// W <- (1 - lr decay) W - lr U_B velocity U_A^T, the bias not decayed. In the eigenbasis that is m n operations; in parameter
+/// coordinates two products with m n words of scratch, or with 2 m words column by column, with as many operations.
 pub(crate) fn apply<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
@@ -174,8 +174,12 @@ pub(crate) fn apply<T: Scalar>(
     let shape = layer.shape();
     let keep = T::ONE - plan.learning_rate * plan.weight_decay;
     if keep < T::ONE {
-        let decayed = shape.rows() * shape.inputs();
-        weights.iter_mut().take(decayed).for_each(|weight| *weight *= keep);
+        decay(layer, counted, keep, weights, scratch);
+    }
+    if layer.coordinates() == Coordinates::Eigenbasis {
+        counted.add(2 * shape.parameters());
+        let steps = weights.iter_mut().zip(layer.velocity());
+        return steps.for_each(|(weight, v)| *weight -= plan.learning_rate * *v);
     }
     let direction = MatrixRef::over(layer.velocity(), shape.rows(), shape.columns());
     let scale = -plan.learning_rate;
@@ -184,6 +188,32 @@ pub(crate) fn apply<T: Scalar>(
         turn_back(layer, counted, direction, scale, T::ONE, out, turned);
     } else {
         turn_back_by_columns(layer, counted, direction, scale, weights, scratch);
+    }
+}
+
+/// W <- keep W but for the bias. That is a column of W, and in the eigenbasis the projection on u, the bias's row of U_A:
+/// W~ <- keep W~ + (1 - keep) (W~ u) u^T.
+fn decay<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    keep: T,
+    weights: &mut [T],
+    scratch: &mut [T],
+) {
+    let shape = layer.shape();
+    counted.add(shape.parameters());
+    if layer.coordinates() == Coordinates::Parameter || !shape.bias() {
+        let decayed = shape.rows() * shape.inputs();
+        return weights.iter_mut().take(decayed).for_each(|weight| *weight *= keep);
+    }
+    let Some(bias) = scratch.get_mut(..shape.rows()) else { return };
+    let row = layer.input_factor().basis().row(shape.inputs());
+    let stored = MatrixRef::over(weights, shape.rows(), shape.columns());
+    counted.product_right_transposed(MatrixMut::over(bias, shape.rows(), 1), stored, row, T::ONE, T::ZERO);
+    counted.add(3 * shape.parameters());
+    for (column, u) in weights.chunks_exact_mut(shape.rows()).zip(row.iter_columns()) {
+        let share = (T::ONE - keep) * u.first().copied().unwrap_or(T::ZERO);
+        column.iter_mut().zip(&*bias).for_each(|(weight, b)| *weight = keep * *weight + share * *b);
     }
 }
 
@@ -205,7 +235,7 @@ pub(crate) fn turn_back<T: Scalar>(
 }
 
 /// out += scale U_B X U_A^T, one column of the result after another, with m words of scratch.
-fn turn_back_by_columns<T: Scalar>(
+pub(crate) fn turn_back_by_columns<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
     direction: MatrixRef<'_, T>,

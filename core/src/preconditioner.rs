@@ -115,20 +115,24 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
             weights: &mut [],
             activations: activations.as_slice(),
             gradients: gradients.as_slice(),
-            fisher_gradients: gradients.as_slice(),
+            fisher_gradients: &[],
             projected_activations,
             projected_gradients,
+            projected_fisher: &mut [],
             mean_gradient,
             scratch: carver.rest(),
         };
         let counted = Counted::new(self.kernels);
-        let mut run = Run { config: self.config, counted, progress: self.progress, batch };
+        // The caller chooses what enters the statistics by what is passed.
+        let due = self.progress.steps.is_multiple_of(u64::from(self.config.statistics_period));
+        let measured = if due { 0..batch } else { 0..0 };
+        let mut run = Run { config: self.config, counted, progress: self.progress, batch, measured };
         let outcome = match step::observe(&mut OneRoom(room), &mut run)? {
             Ok(outcome) => outcome,
             Err(reason) => Outcome::Skipped(reason),
         };
         let operations = run.counted.operations();
-        self.progress.finish(outcome, operations);
+        self.progress.finish(outcome, batch, operations);
         Ok(outcome)
     }
 
@@ -190,10 +194,6 @@ impl<T: Scalar> Rooms<T> for OneRoom<'_, T> {
 
     fn passes(&self) -> usize {
         1
-    }
-
-    fn is_empirical(&self) -> bool {
-        true
     }
 
     fn load(&mut self, _pass: usize) -> Result<(), Error> {

@@ -12,6 +12,8 @@ pub struct Progress<T> {
     pub seed: u64,
     /// Steps whose batch was taken in.
     pub steps: u64,
+    /// Examples taken in.
+    pub examples: u64,
     /// Steps whose batch was refused.
     pub skipped: u64,
     /// Steps that went less well than they should.
@@ -34,6 +36,7 @@ impl<T: Scalar> Progress<T> {
         Self {
             seed,
             steps: 0,
+            examples: 0,
             skipped: 0,
             degraded: 0,
             rotations: 0,
@@ -44,16 +47,15 @@ impl<T: Scalar> Progress<T> {
         }
     }
 
-    /// Counts a step and its work.
-    pub(crate) fn finish(&mut self, outcome: Outcome, operations: u64) {
+    /// Counts a step on so many examples and its work.
+    pub(crate) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
         self.operations += operations;
-        match outcome {
-            Outcome::Applied => self.steps += 1,
-            Outcome::Degraded(_) => {
-                self.steps += 1;
-                self.degraded += 1;
-            }
-            Outcome::Skipped(_) => self.skipped += 1,
+        if matches!(outcome, Outcome::Skipped(_)) {
+            self.skipped += 1;
+        } else {
+            self.steps += 1;
+            self.examples += batch as u64;
+            self.degraded += u64::from(matches!(outcome, Outcome::Degraded(_)));
         }
     }
 

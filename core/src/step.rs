@@ -7,19 +7,21 @@
 //! The basis is refreshed *before* S is measured in it, and S is measured before it divides (George et al. 2018,
 //! Algorithm 1). *Invariant*: the step is transactional. All layers pass the gate before the first word of state changes; a
 //! refused batch leaves every byte as it was; a step that would overflow changes no weight.
-//! *Cost* for a layer and a batch of N: projections 2 N (n^2 + 2 m^2), factors N (n^2 + m^2), S and K 4 N m n,
-//! precondition and apply 2 m n (m + n); the refresh as in [`jacobi`](crate::jacobi). *Failure*: [`Outcome::Skipped`] for bad data,
+//! *Cost* for a layer and a batch of N, M of whose examples enter the statistics: projections 2 N (n^2 + m^2) + 2 M m^2,
+//! factors M (n^2 + m^2), S and K 2 (M + N) m n, step 18 m n, and 2 m n (m + n) where the weights live in parameter
+//! [`coordinates`](crate::coordinates); the refresh as in [`jacobi`](crate::jacobi). *Failure*: [`Outcome::Skipped`] for bad data,
 //! [`Outcome::Degraded`] for a solve that hit its cap, [`Error::RefreshFailed`] after more than
 //! [`MAX_FAILED_REFRESHES`] of these in a row.
 
 use crate::{
-    Blend, Carry, Clip, Config, Error, Estimator, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reason,
-    Scalar, guard,
-    jacobi::Report,
+    Blend, Carry, Clip, Config, Coordinates, Error, Estimator, LayerMut, MatrixMut, MatrixRef, Outcome,
+    Progress, Reason, Refresh, Scalar, guard,
     kernels::Counted,
     precondition::{self, Gradient, Plan},
+    refresh::{self, Effort, InFlight},
     scalings,
 };
+use core::ops::Range;
 
 /// So many refreshes in a row may fail to converge.
 pub const MAX_FAILED_REFRESHES: u32 = 3;
@@ -27,18 +29,20 @@ pub const MAX_FAILED_REFRESHES: u32 = 3;
 /// All that one layer brings to a step with N examples: one column an example.
 pub(crate) struct Room<'a, T> {
     pub(crate) layer: LayerMut<'a, T>,
-    /// W, m x n; empty when only statistics are taken.
+    /// The stored weights, m x n; empty when only statistics are taken.
     pub(crate) weights: &'a mut [T],
     /// inputs x N.
     pub(crate) activations: &'a [T],
     /// m x N, for the training targets.
     pub(crate) gradients: &'a [T],
-    /// m x N, for the Fisher's targets.
+    /// m x M, for the Fisher's targets; empty where these are the training targets.
     pub(crate) fisher_gradients: &'a [T],
-    /// n x N.
+    /// a~, n x N; given where the layer lives in the eigenbasis, as g~ is.
     pub(crate) projected_activations: &'a mut [T],
-    /// m x N.
+    /// g~, m x N.
     pub(crate) projected_gradients: &'a mut [T],
+    /// g~ for the Fisher's targets, m x M.
+    pub(crate) projected_fisher: &'a mut [T],
     /// K, m x n, or empty for one example.
     pub(crate) mean_gradient: &'a mut [T],
     /// At least 2 max(m, n) words; m n as well for a batch.
@@ -53,9 +57,8 @@ pub(crate) trait Rooms<T: Scalar> {
     fn room(&mut self, layer: usize) -> Result<Room<'_, T>, Error>;
     /// Passes over which the Fisher gradients come; 1 unless the Fisher is exact.
     fn passes(&self) -> usize;
-    /// Whether the Fisher gradients are the training gradients.
-    fn is_empirical(&self) -> bool;
-    /// Fills the Fisher gradients of all layers with those of one pass. Writes no state.
+    /// Fills the Fisher gradients of all layers with those of one pass, projected in layers that live in the eigenbasis.
+    /// Writes no state.
     fn load(&mut self, pass: usize) -> Result<(), Error>;
 }
 
@@ -64,7 +67,10 @@ pub(crate) struct Run<'a, T> {
     pub(crate) config: &'a Config<T>,
     pub(crate) counted: Counted<'a, T>,
     pub(crate) progress: &'a mut Progress<T>,
+    /// N.
     pub(crate) batch: usize,
+    /// Which of the N examples enter the statistics; none, where no statistics are due.
+    pub(crate) measured: Range<usize>,
 }
 
 /// What a step did besides its [`Outcome`].
@@ -87,16 +93,19 @@ impl<'a, T: Scalar> Room<'a, T> {
             fisher_gradients: self.fisher_gradients,
             projected_activations: self.projected_activations,
             projected_gradients: self.projected_gradients,
+            projected_fisher: self.projected_fisher,
             mean_gradient: self.mean_gradient,
             scratch: self.scratch,
         }
     }
 
-    fn check(&self, layer: usize, batch: usize, with_fisher: bool) -> Result<(), Reason> {
+    fn check(&self, layer: usize, batch: usize) -> Result<(), Reason> {
         let limit = guard::limit(self.layer.shape(), batch);
-        let fisher = if with_fisher { self.fisher_gradients } else { &[] };
-        let arguments =
-            [("activations", self.activations), ("gradients", self.gradients), ("Fisher gradients", fisher)];
+        let arguments = [
+            ("activations", self.activations),
+            ("gradients", self.gradients),
+            ("Fisher gradients", self.fisher_gradients),
+        ];
         for (argument, values) in arguments {
             if let Some(index) = guard::first_beyond(values, limit) {
                 let finite = values.get(index).is_some_and(|value| value.is_finite());
@@ -113,22 +122,45 @@ impl<'a, T: Scalar> Room<'a, T> {
         }
     }
 
-    fn project_activations(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
-        let activations = MatrixRef::over(self.activations, self.layer.shape().inputs(), batch);
-        self.layer.input_factor().project(counted, activations, self.projected_activations);
+    /// a~ and g~, where the passes have not left them.
+    fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
+        if self.layer.coordinates() == Coordinates::Parameter {
+            let activations = MatrixRef::over(self.activations, self.layer.shape().inputs(), batch);
+            self.layer.input_factor().project(counted, activations, self.projected_activations);
+            let gradients = MatrixRef::over(self.gradients, self.layer.shape().rows(), batch);
+            self.layer.output_factor().project(counted, gradients, self.projected_gradients);
+        }
     }
 
-    fn project_gradients(&mut self, counted: &mut Counted<'_, T>, batch: usize, fisher: bool) {
-        let gradients = if fisher { self.fisher_gradients } else { self.gradients };
-        let gradients = MatrixRef::over(gradients, self.layer.shape().rows(), batch);
-        self.layer.output_factor().project(counted, gradients, self.projected_gradients);
+    /// g~ for the Fisher's targets, likewise.
+    fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
+        let rows = self.layer.shape().rows();
+        if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
+            let gradients = MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows);
+            self.layer.output_factor().project(counted, gradients, self.projected_fisher);
+        }
     }
 
-    fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, batch: usize, blend: Blend<T>) {
-        let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns());
-        let gradients = MatrixRef::over(self.projected_gradients, m, batch);
-        let activations = MatrixRef::over(self.projected_activations, n, batch);
-        scalings::blend_examples(&mut self.layer, counted, gradients, activations, blend, self.scratch);
+    /// Blends the projected activations of the measured examples into A.
+    fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, decay: T) {
+        let share = self.layer.advance_factors(decay);
+        let n = self.layer.shape().columns();
+        let projected = part(self.projected_activations, n, measured);
+        self.layer.input_factor_mut().observe(counted, projected, Blend::Move(share), self.scratch);
+    }
+
+    /// Blends the projected Fisher gradients into B.
+    fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
+        let Self { layer, projected_gradients, projected_fisher, scratch, .. } = self;
+        let projected = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
+        layer.output_factor_mut().observe(counted, projected, blend, scratch);
+    }
+
+    fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
+        let Self { layer, projected_activations, projected_gradients, projected_fisher, scratch, .. } = self;
+        let gradients = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
+        let activations = part(projected_activations, layer.shape().columns(), measured);
+        scalings::blend_examples(layer, counted, gradients, activations, blend, scratch);
     }
 
     /// The layer, its K (a matrix, or the outer product of one example), its weights and its scratch, side by side.
@@ -157,35 +189,71 @@ impl<'a, T: Scalar> Room<'a, T> {
     }
 }
 
+/// Columns of a matrix, by their range.
+fn part<'x, T: Scalar>(values: &'x [T], rows: usize, range: &Range<usize>) -> MatrixRef<'x, T> {
+    let values = values.get(range.start * rows..range.end * rows).unwrap_or_default();
+    MatrixRef::over(values, rows, range.len())
+}
+
+/// g~ for the Fisher's targets: its own, or those of the training targets.
+fn fisher_part<'x, T: Scalar>(
+    gradients: &'x [T],
+    fisher: &'x [T],
+    rows: usize,
+    measured: &Range<usize>,
+) -> MatrixRef<'x, T> {
+    if fisher.is_empty() { part(gradients, rows, measured) } else { part(fisher, rows, &(0..measured.len())) }
+}
+
 /// Takes a batch into the statistics: everything up to and including S and K. A bad batch is the inner error.
 pub(crate) fn observe<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
 ) -> Result<Result<Outcome, Reason>, Error> {
     let config = run.config;
-    let factors_due = run.progress.steps.is_multiple_of(u64::from(config.factor_period));
-    let refresh_due = run.progress.steps.is_multiple_of(u64::from(config.refresh.period));
+    let measuring = !run.measured.is_empty();
+    let effort = effort(run);
     let per_example = matches!(config.estimator, Estimator::PerExampleFresh | Estimator::PerExampleRunning);
-    let with_fisher = factors_due || per_example;
-    if let Err(reason) = gate(rooms, run.batch, with_fisher)? {
+    if let Err(reason) = gate(rooms, run.batch, measuring)? {
         return Ok(Err(reason));
     }
-    project_activations(rooms, run, factors_due)?;
-    // One pass leaves its projected gradients in the rooms, where they turn along with a refresh; several have to be
-    // walked again to measure S in the new basis.
-    let one_pass = rooms.passes() == 1;
-    let mut scalings = if per_example { Some(scaling_decay(run, refresh_due)) } else { None };
-    if with_fisher {
-        let now = if refresh_due { None } else { scalings.take() };
-        walk_fisher(rooms, run, Walk { project: true, factors: factors_due, scalings: now })?;
+    for index in 0..rooms.layers() {
+        let mut room = rooms.room(index)?;
+        room.project(&mut run.counted, run.batch);
+        if measuring {
+            room.measure_input(&mut run.counted, &run.measured, config.factors.decay(run.measured.len()));
+        }
     }
-    let outcome = if refresh_due { refresh_all(rooms, run)? } else { Outcome::Applied };
+    let rebuild = effort.is_some() && config.refresh.carry() == Carry::Rebuild;
+    let mut scalings = if measuring && per_example { Some(scaling_decay(run, rebuild)) } else { None };
+    if measuring {
+        let now = if effort.is_some() { None } else { scalings.take() };
+        walk_fisher(rooms, run, Walk { load: true, factors: true, scalings: now })?;
+    }
+    let outcome = match effort {
+        Some(effort) => refresh_all(rooms, run, effort)?,
+        None => Outcome::Applied,
+    };
     if scalings.is_some() {
-        walk_fisher(rooms, run, Walk { project: !one_pass, factors: false, scalings })?;
+        // One pass has left its projected gradients in the rooms, where they turned along; several are walked again.
+        let load = rooms.passes() > 1;
+        walk_fisher(rooms, run, Walk { load, factors: false, scalings })?;
     }
-    let projected = with_fisher && one_pass && rooms.is_empirical();
-    form_gradients(rooms, run, refresh_due, !projected)?;
+    form_gradients(rooms, run, rebuild)?;
     Ok(Ok(outcome))
+}
+
+/// What refresh is due.
+fn effort<T: Scalar>(run: &Run<'_, T>) -> Option<Effort<T>> {
+    match run.config.refresh {
+        Refresh::Periodic { period, limits, .. } => {
+            run.progress.steps.is_multiple_of(u64::from(period)).then_some(Effort::Solve(limits))
+        }
+        Refresh::Rotations { per_step, threshold } => {
+            let examples = run.measured.len();
+            (examples > 0).then_some(Effort::Rotate { rotations: per_step, examples, threshold })
+        }
+    }
 }
 
 /// A whole step: [`observe`], then precondition, clip and apply.
@@ -199,13 +267,13 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
         return Ok(Taken { outcome: Outcome::Degraded(Reason::StepTooLarge), ..taken });
     };
     taken.shrink = plan.shrink;
+    taken.predicted = plan.predicted;
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
         let (layer, k, weights, scratch) = room.parts();
         let damping = run.config.damping.of_layer(layer, run.progress.damping_multiplier);
-        let model = precondition::accelerate(layer, k, damping, &plan, scratch);
-        taken.predicted += model.slope + T::HALF * model.curvature;
-        run.counted.add(10 * layer.shape().parameters());
+        run.counted.add(6 * layer.shape().parameters());
+        precondition::accelerate(layer, k, damping, &plan, scratch);
         precondition::apply(layer, &mut run.counted, &plan, weights, scratch);
     }
     Ok(taken)
@@ -214,15 +282,15 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
 fn gate<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     batch: usize,
-    with_fisher: bool,
+    measuring: bool,
 ) -> Result<Result<(), Reason>, Error> {
-    let passes = if with_fisher { rooms.passes() } else { 1 };
+    let passes = if measuring { rooms.passes() } else { 1 };
     for pass in 0..passes {
-        if with_fisher {
+        if measuring {
             rooms.load(pass)?;
         }
         for index in 0..rooms.layers() {
-            if let Err(reason) = rooms.room(index)?.check(index, batch, with_fisher) {
+            if let Err(reason) = rooms.room(index)?.check(index, batch) {
                 return Ok(Err(reason));
             }
         }
@@ -230,31 +298,11 @@ fn gate<T: Scalar>(
     Ok(Ok(()))
 }
 
-/// Projects the activations of all layers and, if asked to, takes them into the input factors.
-fn project_activations<T: Scalar>(
-    rooms: &mut dyn Rooms<T>,
-    run: &mut Run<'_, T>,
-    into_factors: bool,
-) -> Result<(), Error> {
-    for index in 0..rooms.layers() {
-        let mut room = rooms.room(index)?;
-        room.project_activations(&mut run.counted, run.batch);
-        if into_factors {
-            let share = room.layer.advance_factors(run.config.factors.decay(run.batch));
-            let n = room.layer.shape().columns();
-            let projected = MatrixRef::over(room.projected_activations, n, run.batch);
-            let factor = room.layer.input_factor_mut();
-            factor.observe(&mut run.counted, projected, Blend::Move(share), room.scratch);
-        }
-    }
-    Ok(())
-}
-
 /// What a walk over the Fisher passes does with the gradients.
 #[derive(Clone, Copy)]
 struct Walk<T> {
     /// Loads and projects them; otherwise the rooms hold them projected.
-    project: bool,
+    load: bool,
     /// Takes them into the output factors.
     factors: bool,
     /// Takes them into the scalings, with this weight for the old value.
@@ -266,53 +314,57 @@ fn walk_fisher<T: Scalar>(
     run: &mut Run<'_, T>,
     walk: Walk<T>,
 ) -> Result<(), Error> {
-    let factor_decay = run.config.factors.decay(run.batch);
+    let factor_decay = run.config.factors.decay(run.measured.len());
     for pass in 0..rooms.passes() {
-        if walk.project {
+        if walk.load {
             rooms.load(pass)?;
         }
         // Later passes are further terms of the same mean.
         let blend = |share| if pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
         for index in 0..rooms.layers() {
             let mut room = rooms.room(index)?;
-            if walk.project {
-                room.project_gradients(&mut run.counted, run.batch, true);
+            if walk.load {
+                room.project_fisher(&mut run.counted);
             }
             if walk.factors {
-                let projected =
-                    MatrixRef::over(room.projected_gradients, room.layer.shape().rows(), run.batch);
                 let blend = blend(room.layer.factor_share(factor_decay));
-                let factor = room.layer.output_factor_mut();
-                factor.observe(&mut run.counted, projected, blend, room.scratch);
+                room.measure_output(&mut run.counted, &run.measured, blend);
             }
             if let Some(decay) = walk.scalings {
                 if pass == 0 {
                     room.layer.advance_scalings(decay);
                 }
                 let blend = blend(room.layer.scaling_share(decay));
-                room.measure_scalings(&mut run.counted, run.batch, blend);
+                room.measure_scalings(&mut run.counted, &run.measured, blend);
             }
         }
     }
     Ok(())
 }
 
-/// Rotates every factor towards its eigenbasis; S and the velocity turn along.
-fn refresh_all<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Outcome, Error> {
-    let refresh = run.config.refresh;
+/// Rotates every factor towards its eigenbasis; all that lives there turns along.
+fn refresh_all<T: Scalar>(
+    rooms: &mut dyn Rooms<T>,
+    run: &mut Run<'_, T>,
+    effort: Effort<T>,
+) -> Result<Outcome, Error> {
     let mut outcome = Outcome::Applied;
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
+        let in_flight = InFlight {
+            weights: room.weights,
+            activations: room.projected_activations,
+            gradients: room.projected_gradients,
+            fisher_gradients: room.projected_fisher,
+        };
         let layer = &mut room.layer;
-        let reports = [
-            layer.refresh_input(room.projected_activations, refresh.limits),
-            layer.refresh_output(room.projected_gradients, refresh.limits),
-        ];
-        run.progress.rotations += reports.iter().map(|report| u64::from(report.rotations)).sum::<u64>();
-        run.counted.add(rotation_operations(layer, &reports, run.batch));
+        let effect = refresh::refresh(layer, in_flight, effort);
+        run.progress.rotations += effect.rotations;
+        run.counted.add(effect.operations as usize);
         // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
-        let complete = refresh.limits.sweeps >= T::SWEEP_LIMIT && refresh.limits.threshold <= T::EPSILON;
-        let failed = complete && reports.iter().any(|report| !report.converged);
+        let complete = matches!(effort, Effort::Solve(limits)
+            if limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON);
+        let failed = complete && !effect.converged;
         layer.set_failed_refreshes(if failed { layer.failed_refreshes() + 1 } else { 0 });
         if failed {
             outcome = Outcome::Degraded(Reason::NotConverged { layer: index });
@@ -320,7 +372,7 @@ fn refresh_all<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Res
         if layer.failed_refreshes() > MAX_FAILED_REFRESHES {
             return Err(Error::RefreshFailed { layer: index });
         }
-        if refresh.carry == Carry::Reset {
+        if run.config.refresh.carry() == Carry::Reset {
             scalings::set_kronecker(layer);
             layer.fill_scaling_weight();
         }
@@ -328,36 +380,20 @@ fn refresh_all<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Res
     Ok(outcome)
 }
 
-/// 6 operations a pair of words touched, in C, U, S, the velocity and the projections, and about 20 for the angle; 4 for
-/// each pair checked.
-fn rotation_operations<T: Scalar>(layer: &LayerMut<'_, T>, reports: &[Report<T>; 2], batch: usize) -> usize {
-    let (m, n) = (layer.shape().rows(), layer.shape().columns());
-    let side = |report: &Report<T>, size: usize, other: usize| {
-        let words = 2 * size + 2 * other + batch;
-        report.rotations as usize * (6 * words + 20) + report.sweeps as usize * 2 * size * (size - 1)
-    };
-    let [input, output] = reports;
-    side(input, n, m) + side(output, m, n)
-}
-
 /// K of every layer, and the estimators of S that are made from it or from the factors.
 fn form_gradients<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
-    refresh_due: bool,
-    project: bool,
+    rebuild: bool,
 ) -> Result<(), Error> {
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
-        if project {
-            room.project_gradients(&mut run.counted, run.batch, false);
-        }
         room.form_gradient(&mut run.counted, run.batch);
         match run.config.estimator {
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
             Estimator::Kronecker => scalings::set_kronecker(&mut room.layer),
             Estimator::MeanGradientRunning => {
-                let decay = scaling_decay(run, refresh_due);
+                let decay = scaling_decay(run, rebuild);
                 room.layer.advance_scalings(decay);
                 let blend = Blend::Move(room.layer.scaling_share(decay));
                 let (layer, k, _, scratch) = room.parts();
@@ -369,12 +405,13 @@ fn form_gradients<T: Scalar>(
 }
 
 /// The weight of the old scalings: none for a fresh S, nor at a refresh that rebuilds it.
-fn scaling_decay<T: Scalar>(run: &Run<'_, T>, refresh_due: bool) -> T {
-    let rebuilt = refresh_due && run.config.refresh.carry == Carry::Rebuild;
-    if rebuilt || run.config.estimator == Estimator::PerExampleFresh {
+fn scaling_decay<T: Scalar>(run: &Run<'_, T>, rebuild: bool) -> T {
+    let mean_gradient = run.config.estimator == Estimator::MeanGradientRunning;
+    let examples = if mean_gradient { run.batch } else { run.measured.len() };
+    if rebuild || run.config.estimator == Estimator::PerExampleFresh {
         T::ZERO
     } else {
-        run.config.scalings.decay(run.batch)
+        run.config.scalings.decay(examples)
     }
 }
 
@@ -386,6 +423,7 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         momentum: config.momentum,
         weight_decay: config.weight_decay,
         shrink: T::ONE,
+        predicted: T::ZERO,
     };
     let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
     for index in 0..rooms.layers() {
@@ -421,5 +459,6 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         // A length beyond the range gives no number; the opposed velocity then stops.
         plan.momentum *= if cosine >= -T::ONE { T::ONE + cosine } else { T::ZERO };
     }
+    plan.foretell(length, agreement, velocity_length);
     Ok(if safe && length.is_finite() { Some(plan) } else { None })
 }

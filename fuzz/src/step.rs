@@ -103,14 +103,14 @@ fn call(subject: &mut Owner, twin: &mut Owner, bytes: &mut Unstructured<'_>) {
                 assert!(learner.step(&[], Targets::Values(&[])).is_err());
                 assert!(learner.step(&long[..INPUTS], Targets::Classes(&[9])).is_err());
                 assert!(learner.predict(&long).is_err());
-                assert!(learner.layer(2).is_err() && learner.weights(2).is_err());
+                assert!(learner.layer(2).is_err() && learner.stored_weights(2).is_err());
             });
         }
         _ => {
             let (place, value) = (usize::from(byte(bytes)), value(bytes));
             for owner in [&mut *subject, twin] {
                 owner.with(|learner| {
-                    let mut weights = learner.weights(place % LAYERS.len()).expect("a layer");
+                    let mut weights = learner.stored_weights(place % LAYERS.len()).expect("a layer");
                     let weights = weights.as_mut_slice();
                     let place = place % weights.len();
                     weights[place] = value;
@@ -182,7 +182,7 @@ impl Owner {
 
     fn weights(&mut self) -> Vec<f32> {
         self.with(|learner| {
-            learner.iter_weights().flat_map(|mut weights| weights.as_mut_slice().to_vec()).collect()
+            learner.iter_stored_weights().flat_map(|mut weights| weights.as_mut_slice().to_vec()).collect()
         })
     }
 }
@@ -231,10 +231,10 @@ fn settings(kind: u8, bytes: &mut Unstructured<'_>) -> Config<f32> {
 
 fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
     let mut choice = |count: u8| byte(bytes) % count;
-    let (fisher, estimator, carry) = (choice(3), choice(4), choice(3));
+    let (fisher, estimator, carry, share) = (choice(3), choice(4), choice(4), choice(3));
     let (clip, damping, adapt, restart) = (choice(4), choice(3), choice(2), choice(2));
     let (factors, scalings) = (choice(2), choice(2));
-    let (period, factor_period, sweeps) = (choice(4), choice(4), choice(32));
+    let (period, statistics_period, sweeps) = (choice(4), choice(4), choice(32));
     let mut positive = || {
         let value = value(bytes).abs();
         if value > 0.0 { value } else { 1e-3 }
@@ -270,13 +270,17 @@ fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
             Estimator::MeanGradientRunning,
             Estimator::Kronecker,
         ][usize::from(estimator)],
-        factor_period: u32::from(factor_period),
+        statistics_period: u32::from(statistics_period),
         factors,
         scalings,
-        refresh: Refresh {
-            period: u32::from(period),
-            limits: Limits { sweeps: u32::from(sweeps), threshold: threshold / 1024.0 },
-            carry: [Carry::Transport, Carry::Rebuild, Carry::Reset][usize::from(carry)],
+        refresh: match carry {
+            3 => Refresh::Rotations { per_step: u32::from(sweeps), threshold: threshold / 1024.0 },
+            _ => Refresh::Periodic {
+                period: u32::from(period),
+                limits: Limits { sweeps: u32::from(sweeps), threshold: threshold / 1024.0 },
+                carry: [Carry::Transport, Carry::Rebuild, Carry::Reset][usize::from(carry)],
+            },
         },
+        statistics_share: [1.0, 0.5, 0.3][usize::from(share)],
     }
 }

@@ -146,7 +146,7 @@ impl<'a> Trainer<'a> {
         let loss = self.learner.mean_gradient(batch, Targets::Values(batch), &mut self.gradient);
         black_box(loss).expect("a well-formed batch");
         let mut rest = &*self.gradient;
-        for mut weights in self.learner.iter_weights() {
+        for mut weights in self.learner.iter_stored_weights() {
             let weights = weights.as_mut_slice();
             let (own, tail) = rest.split_at(weights.len());
             weights.iter_mut().zip(own).for_each(|(weight, slope)| *weight -= 1e-9 * slope);

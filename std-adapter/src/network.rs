@@ -5,8 +5,8 @@
 
 use crate::kernels::{Element, FaerKernels};
 use ekfac::{
-    Config, Dense, Error, Evaluation, Event, Kernels, LayerMut, Learner, Loss, Net, Progress, Reference,
-    Scalar, Shape, Step, Targets,
+    Config, Coordinates, Dense, Error, Evaluation, Event, Kernels, LayerMut, Learner, Loss, MatrixMut, Net,
+    Progress, Reference, Scalar, Shape, Step, Targets,
 };
 
 /// The state of one layer, for a training loop of the user's own: view it and bind it to a
@@ -88,7 +88,8 @@ impl<T: Element> Network<T> {
         capacity: usize,
     ) -> Result<Self, Error> {
         let mut network = Self::resume(layers, loss, config, Progress::new(seed), capacity, &[])?;
-        network.with(|learner| learner.initialize(ekfac::Initialization::GlorotUniform))?;
+        // Core's fresh learner draws the weights and chooses their coordinates.
+        Learner::new(Net::new(&network.layers, loss), config, seed, capacity, &mut network.memory)?;
         Ok(network)
     }
 
@@ -173,12 +174,30 @@ impl<T: Element> Network<T> {
         self.with(|learner| learner.predict(input).map(<[T]>::to_vec))
     }
 
-    /// W of one layer, m x n, column-major, bias last.
+    /// W of one layer, m x n, column-major, bias last, in parameter coordinates wherever it lives.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for a layer that does not exist.
     pub fn weights(&mut self, layer: usize) -> Result<Vec<T>, Error> {
-        self.with(|learner| Ok(learner.weights(layer)?.as_mut_slice().to_vec()))
+        let shape = self.layers.get(layer).map(|dense| *dense.shape());
+        let shape = shape.ok_or(Error::OutOfRange { argument: "layer", index: layer })?;
+        let mut weights = vec![T::ZERO; shape.parameters()];
+        let out = MatrixMut::new(&mut weights, shape.rows(), shape.columns())?;
+        self.with(|learner| learner.weights(layer, out))?;
+        Ok(weights)
+    }
+
+    /// Where the weights of each layer live: chosen by the cost model for the capacity, or set on
+    /// [`Learner::set_coordinates`].
+    #[must_use]
+    pub fn coordinates(&self) -> Vec<Coordinates> {
+        let mut rest = self.state();
+        let layer = |dense: &Dense| {
+            let (layer, tail) = rest[dense.shape().parameters()..].split_at(dense.shape().words());
+            rest = tail;
+            Coordinates::of(layer)
+        };
+        self.layers.iter().map(layer).collect()
     }
 
     /// The layers and the loss.

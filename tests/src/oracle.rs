@@ -4,7 +4,7 @@
 pub mod bench;
 pub mod network;
 
-use ekfac::{MatrixRef, Scalar};
+use ekfac::{Learner, MatrixMut, MatrixRef, Scalar};
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 /// The type's epsilon, the unit u of every limit.
@@ -74,6 +74,14 @@ pub fn largest_difference(left: &DMatrix<f64>, right: &DMatrix<f64>) -> f64 {
 /// max |U^T U - I|.
 pub fn orthogonality(basis: &DMatrix<f64>) -> f64 {
     largest_difference(&(basis.transpose() * basis), &DMatrix::identity(basis.ncols(), basis.ncols()))
+}
+
+/// W of one layer of a learner, wherever it lives.
+pub fn weights<T: Scalar>(learner: &mut Learner<'_, T>, layer: usize) -> DMatrix<T> {
+    let shape = *learner.net().layers()[layer].shape();
+    let mut weights = DMatrix::from_element(shape.rows(), shape.columns(), T::ZERO);
+    learner.weights(layer, MatrixMut::from(&mut weights)).expect("a layer");
+    weights
 }
 
 /// nalgebra's eigenvalues and eigenvectors, here only as an oracle.

@@ -4,9 +4,9 @@
 //! setting that is not checked, or whose check lets NaN through; an overflowing size; a write before a check.
 
 use ekfac::{
-    Activation, Adaptation, Averaging, Clip, Config, Damping, Dense, Error, Estimator, LayerMut, Learner,
-    Loss, MatrixMut, MatrixRef, Net, Preconditioner, Progress, Refresh, Shape, StaticLayer, Targets, jacobi,
-    jacobi::Limits, net::dense_layers,
+    Activation, Adaptation, Averaging, Carry, Clip, Config, Damping, Dense, Error, Estimator, LayerMut,
+    Learner, Loss, MatrixMut, MatrixRef, Net, Preconditioner, Progress, Refresh, Shape, StaticLayer, Targets,
+    jacobi, jacobi::Limits, net::dense_layers,
 };
 use ekfac_tests::{oracle::bits, random::Draws};
 
@@ -268,7 +268,7 @@ fn batches_are_checked() {
         assert!(names(learner.predict(&inputs[..length]).unwrap_err(), "input"));
     }
     for layer in [2, usize::MAX] {
-        assert!(names(learner.weights(layer).map(|_| ()).unwrap_err(), "layer"));
+        assert!(names(learner.stored_weights(layer).map(|_| ()).unwrap_err(), "layer"));
         assert!(names(learner.layer(layer).map(|_| ()).unwrap_err(), "layer"));
     }
     assert_eq!((bits(learner.state()), *learner.progress()), before);
@@ -283,7 +283,7 @@ fn batches_are_checked() {
 
 type Setting = (&'static str, fn(&mut Config<f64>, f64), &'static [f64]);
 
-const SETTINGS: [Setting; 18] = [
+const SETTINGS: [Setting; 20] = [
     ("learning_rate", |c, x| c.learning_rate = x, &[0.0, -1.0, f64::NAN, f64::INFINITY]),
     ("momentum", |c, x| c.momentum = x, &[-0.1, 1.0, 2.0, f64::NAN, f64::INFINITY]),
     ("weight_decay", |c, x| c.weight_decay = x, &[-1e-9, 10.0, f64::NAN, f64::INFINITY]),
@@ -293,14 +293,20 @@ const SETTINGS: [Setting; 18] = [
     ("damping", |c, x| c.damping = Damping::RelativeToMean(x), &[0.0, -1.0, f64::NAN, f64::INFINITY]),
     // Factored damping is K-FAC's; 1 is a good value, but not with the other estimators.
     ("damping", |c, x| c.damping = Damping::Factored(x), &[0.0, -1.0, f64::NAN, 1.0]),
-    ("factor_period", |c, x| c.factor_period = x as u32, &[0.0]),
+    ("statistics_period", |c, x| c.statistics_period = x as u32, &[0.0]),
+    ("statistics_share", |c, x| c.statistics_share = x, &[0.0, -0.5, 1.5, f64::NAN]),
     ("factors", |c, x| c.factors = Averaging::Decay(x), &[-0.1, 1.0, f64::NAN, f64::INFINITY]),
     ("factors", |c, x| c.factors = Averaging::Memory(x), &[0.0, -1.0, f64::NAN, f64::INFINITY]),
     ("scalings", |c, x| c.scalings = Averaging::Decay(x), &[-0.1, 1.0, f64::NAN, f64::INFINITY]),
     ("scalings", |c, x| c.scalings = Averaging::Memory(x), &[0.0, -1.0, f64::NAN, f64::INFINITY]),
     ("refresh.period", |c, x| c.refresh = Refresh::every(x as u32), &[0.0]),
-    ("refresh.limits.sweeps", |c, x| c.refresh.limits = Limits { sweeps: x as u32, threshold: 0.1 }, &[0.0]),
-    ("refresh.limits.threshold", |c, x| c.refresh.limits.threshold = x, &[-1e-9, f64::NAN]),
+    ("refresh.limits.sweeps", |c, x| c.refresh = solving(x as u32, 0.1), &[0.0]),
+    ("refresh.threshold", |c, x| c.refresh = solving(1, x), &[-1e-9, f64::NAN, f64::INFINITY]),
+    (
+        "refresh.threshold",
+        |c, x| c.refresh = Refresh::Rotations { per_step: 1, threshold: x },
+        &[-1e-9, f64::NAN, f64::INFINITY],
+    ),
     (
         "adaptation.factor",
         |c, x| c.adaptation = adaptation(|a| a.factor = x),
@@ -315,6 +321,10 @@ const SETTINGS: [Setting; 18] = [
 
 const BOUNDS: [(f64, f64); 7] =
     [(0.0, 1.0), (-1.0, 2.0), (2.0, 3.0), (0.1, 0.9), (f64::NAN, 2.0), (0.5, f64::NAN), (0.5, f64::INFINITY)];
+
+fn solving(sweeps: u32, threshold: f64) -> Refresh<f64> {
+    Refresh::Periodic { period: 1, limits: Limits { sweeps, threshold }, carry: Carry::Transport }
+}
 
 fn adaptation(change: impl FnOnce(&mut Adaptation<f64>)) -> Option<Adaptation<f64>> {
     let mut adaptation = Adaptation::default();

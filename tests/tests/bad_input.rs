@@ -113,13 +113,13 @@ fn a_bad_weight_leaves_no_trace_once_it_is_mended() {
                 continue;
             }
             let poison = |learner: &mut Learner<'_, f32>| {
-                let mut weights = learner.weights(layer).unwrap();
+                let mut weights = learner.stored_weights(layer).unwrap();
                 let good = std::mem::replace(&mut weights.as_mut_slice()[index], bad);
                 let before = bits(learner.state());
                 let (inputs, targets) = batch(77);
                 let outcome = step_outcome(learner, &inputs, &targets);
                 assert_eq!(bits(learner.state()), before);
-                learner.weights(layer).unwrap().as_mut_slice()[index] = good;
+                learner.stored_weights(layer).unwrap().as_mut_slice()[index] = good;
                 outcome
             };
             let place = format!("{clean} clean batches, {bad} at {index} of layer {layer}");
@@ -135,7 +135,7 @@ fn a_huge_weight_never_makes_the_state_infinite() {
         for index in 0..LAYERS[layer].shape().parameters() {
             let mut memory = vec![0.0_f32; NET.words(BATCH)];
             let mut learner = Learner::new(NET, settings(Fisher::Empirical), 5, BATCH, &mut memory).unwrap();
-            learner.weights(layer).unwrap().as_mut_slice()[index] = huge;
+            learner.stored_weights(layer).unwrap().as_mut_slice()[index] = huge;
             for number in 0..5 {
                 let (inputs, targets) = batch(number);
                 learner.step(&inputs, Targets::Values(&targets)).unwrap();

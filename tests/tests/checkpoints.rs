@@ -2,7 +2,7 @@
 
 use ekfac::{
     Activation::{Identity, Tanh},
-    Config, Dense, Loss, Refresh, Shape, Targets,
+    Adaptation, Config, Coordinates, Dense, Loss, Shape, Targets,
 };
 use ekfac_std::{
     Network,
@@ -15,9 +15,10 @@ use std::fs;
 
 const BATCH: usize = 4;
 
-/// A small network; one layer has no bias.
+/// A small network; the first layer lives in the eigenbasis, the second has no bias.
 fn network<T: Stored>() -> Network<T> {
-    let layers = vec![Dense::new(3, 2, Tanh), Dense::with_shape(Shape::new(2, 2).without_bias(), Identity)];
+    let second = Dense::with_shape(Shape::new(2, 2).without_bias(), Tanh);
+    let layers = vec![Dense::new(3, 2, Tanh), second, Dense::new(2, 2, Identity)];
     Network::new(layers, Loss::SquaredError, Config::default(), 5, BATCH).unwrap()
 }
 
@@ -148,12 +149,12 @@ fn the_wrong_scalar_and_a_later_version_are_refused() {
     let bytes = checkpoint::to_bytes(&trained::<f32>(1), &extra()).unwrap();
     let error = checkpoint::from_bytes::<f64>(&bytes, BATCH).err().unwrap().to_string();
     assert!(error.contains("F32") && error.contains("F64"), "{error}");
-    let old = br#"\"version\":1"#;
+    let old = br#"\"version\":2"#;
     let position = bytes.windows(old.len()).position(|window| window == old).unwrap();
     let mut later = bytes;
-    later[position + old.len() - 1] = b'2';
+    later[position + old.len() - 1] = b'3';
     let error = checkpoint::from_bytes::<f32>(&later, BATCH).err().unwrap().to_string();
-    assert!(error.contains("version 2"), "{error}");
+    assert!(error.contains("version 3"), "{error}");
 }
 
 // Mutant: trust JSON with an infinity, which it writes as null.
@@ -161,7 +162,8 @@ fn the_wrong_scalar_and_a_later_version_are_refused() {
 fn a_setting_that_the_file_cannot_hold_is_refused_before_writing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
-    let config = Config { refresh: Refresh::every(1).until(f32::INFINITY), ..Config::default() };
+    let adaptation = Some(Adaptation { low: f32::NEG_INFINITY, ..Adaptation::default() });
+    let config = Config { adaptation, ..Config::default() };
     let layers = vec![Dense::new(2, 2, Identity)];
     let network = Network::new(layers, Loss::SquaredError, config, 1, BATCH).unwrap();
     let error = checkpoint::save(&network, &path).unwrap_err().to_string();
@@ -173,7 +175,7 @@ fn message(change: impl Fn(&str) -> Option<Dtype>) -> String {
     let bytes = checkpoint::to_bytes(&trained::<f32>(1), &extra()).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let zeros = [0; 256];
+    let zeros = [0; 512];
     let changed = file.tensors().into_iter().filter_map(|(name, tensor)| {
         let dtype = change(&name)?;
         let data = &zeros[..tensor.shape().iter().product::<usize>() * dtype.bitsize() / 8];
@@ -189,7 +191,10 @@ fn message(change: impl Fn(&str) -> Option<Dtype>) -> String {
 fn missing_and_misfit_parts_are_named() {
     let own = |name: &str| if name == "ekfac.crc32" { Dtype::U32 } else { Dtype::F32 };
     assert_eq!(message(|name| Some(own(name))), "");
-    for part in ["layers.0.weight", "layers.0.bias", "layers.1.ekfac", "ekfac.crc32"] {
+    let coordinates: Vec<_> = trained::<f32>(1).coordinates();
+    assert_eq!(coordinates, [Coordinates::Eigenbasis, Coordinates::Parameter, Coordinates::Parameter]);
+    let weights = ["layers.0.weight_in_eigenbasis", "layers.1.weight", "layers.2.weight", "layers.2.bias"];
+    for part in weights.into_iter().chain(["layers.1.ekfac", "ekfac.crc32"]) {
         let error = message(|name| (name != part).then(|| own(name)));
         assert!(error.contains(part) && error.contains("missing"), "{error}");
         let error = message(|name| Some(if name == part { Dtype::F16 } else { own(name) }));

@@ -32,7 +32,10 @@ fn one_basis<T: Scalar>(averaging: Averaging<T>) -> Config<T> {
 /// The same with the identity for ever: no pair of a positive semidefinite matrix is beyond this threshold.
 fn identity_basis<T: Scalar>(averaging: Averaging<T>) -> Config<T> {
     let limits = Limits { sweeps: 1, threshold: T::from_f64(2.0) };
-    Config { refresh: Refresh { limits, ..Refresh::every(u32::MAX) }, ..one_basis(averaging) }
+    Config {
+        refresh: Refresh::Periodic { period: u32::MAX, limits, carry: Carry::Transport },
+        ..one_basis(averaging)
+    }
 }
 
 /// Copies of one example.
@@ -277,7 +280,8 @@ impl<T: Scalar> Kernels<T> for WithoutScalings {
 fn before_refresh(input: &DMatrix<f64>, output: &DMatrix<f64>, draws: &mut Draws) -> Bench<f64> {
     let (n, m) = (input.ncols(), output.ncols());
     // A share of nothing for the batch: its factors stay what is loaded here.
-    let config = Config { factor_period: 2, refresh: Refresh::every(1), ..one_basis(Averaging::Decay(0.5)) };
+    let config =
+        Config { statistics_period: 2, refresh: Refresh::every(1), ..one_basis(Averaging::Decay(0.5)) };
     let mut bench = Bench::new(Shape::new(n, m).without_bias(), config);
     bench.progress.steps = 1;
     let (s, input_basis, output_basis) =

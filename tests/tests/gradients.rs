@@ -76,7 +76,7 @@ fn examples(loss: Loss, batch: usize, draws: &mut Draws) -> (DMatrix<f64>, DMatr
 /// Gives the biases values of their own, so that their derivatives are not those of zero.
 fn disturb(learner: &mut Learner<'_, f64>, draws: &mut Draws) {
     for layer in 0..learner.net().layers().len() {
-        let mut weights = learner.weights(layer).unwrap();
+        let mut weights = learner.stored_weights(layer).unwrap();
         weights.as_mut_slice().iter_mut().for_each(|weight| *weight += 0.3 * draws.normal());
     }
 }
@@ -118,7 +118,7 @@ fn gradients_agree_with_central_differences() {
             for index in 0..count {
                 let step = 1e-5;
                 let mut at = |offset: f64| {
-                    learner.weights(layer).unwrap().as_mut_slice()[index] += offset;
+                    learner.stored_weights(layer).unwrap().as_mut_slice()[index] += offset;
                     learner.evaluate(inputs, targets).unwrap().loss
                 };
                 let (above, below) = (at(step), at(-2.0 * step));

@@ -62,7 +62,11 @@ fn averages() -> impl Strategy<Value = Averaging<f64>> {
 fn refreshes() -> impl Strategy<Value = Refresh<f64>> {
     let carries = prop_oneof![Just(Carry::Transport), Just(Carry::Rebuild), Just(Carry::Reset)];
     let limits = prop_oneof![Just(Limits::default()), Just(Limits { sweeps: 1, threshold: 0.1 })];
-    (1_u32..5, carries, limits).prop_map(|(period, carry, limits)| Refresh { period, limits, carry })
+    (1_u32..5, carries, limits).prop_map(|(period, carry, limits)| Refresh::Periodic {
+        period,
+        limits,
+        carry,
+    })
 }
 
 fn settings() -> impl Strategy<Value = Config<f64>> {
@@ -80,7 +84,7 @@ fn settings() -> impl Strategy<Value = Config<f64>> {
     let choices = (fishers, estimators, clips, dampings, adaptations, refreshes());
     let numbers = (0.0..0.95_f64, 0.0..0.1_f64, 1_u32..4, averages(), averages());
     (choices, numbers).prop_map(|((fisher, estimator, clip, damping, adaptation, refresh), numbers)| {
-        let (momentum, weight_decay, factor_period, factors, scalings) = numbers;
+        let (momentum, weight_decay, statistics_period, factors, scalings) = numbers;
         Config {
             learning_rate: 0.02,
             momentum,
@@ -90,7 +94,7 @@ fn settings() -> impl Strategy<Value = Config<f64>> {
             adaptation,
             fisher,
             estimator,
-            factor_period,
+            statistics_period,
             factors,
             scalings,
             refresh,
@@ -275,12 +279,16 @@ proptest! {
     fn one_example_at_a_time_is_a_batch_of_one(case in cases()) {
         // One basis for good: a later solve of singular factors would turn rounding into another null space. And a fixed
         // damping: with a share of a vanishing S a step of K / S would turn rounding into chaos.
-        let refresh = Refresh { period: u32::MAX, ..case.config.refresh };
+        let refresh = Refresh::every(u32::MAX);
         let config = Config { refresh, damping: Damping::Absolute(0.1), ..case.config };
         let net = case.net();
         let (mut small, mut large) = (vec![0.0; net.words(1)], vec![0.0; net.words(6)]);
         let mut small = Learner::new(net, config, case.seed, 1, &mut small).unwrap();
         let mut large = Learner::new(net, config, case.seed, 6, &mut large).unwrap();
+        for layer in 0..case.layers.len() {
+            let coordinates = small.layer(layer).unwrap().coordinates();
+            large.set_coordinates(layer, coordinates).unwrap();
+        }
         for index in 0..15 {
             case.step(&mut small, index, 1);
             case.step(&mut large, index, 1);
@@ -309,7 +317,7 @@ proptest! {
         for layer in &case.layers {
             let shape = layer.shape();
             let (m, n) = (shape.rows(), shape.columns());
-            let words = 4 + n * (n + 1) / 2 + n * n + m * (m + 1) / 2 + m * m + 2 * m * n;
+            let words = 5 + (4 + n * (n + 1) / 2 + n * n) + (4 + m * (m + 1) / 2 + m * m) + 2 * m * n;
             prop_assert_eq!(shape.words(), words);
             let mut buffer = vec![0.0_f64; words + 1];
             prop_assert!(LayerMut::new(*shape, &mut buffer[..words]).is_ok());

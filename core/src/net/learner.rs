@@ -11,12 +11,14 @@ use super::{
     random::Stream,
 };
 use crate::{
-    Config, Error, Event, EventLog, Fisher, Kernels, LayerMut, MatrixMut, Outcome, Progress, Reason,
-    Reference, Scalar,
+    Config, Coordinates, Error, Event, EventLog, Fisher, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome,
+    Progress, Reason, Reference, Refresh, Scalar, coordinates,
     error::expect_length,
     kernels::Counted,
+    refresh::{self, Effort, InFlight},
     step::{self, Room, Rooms, Run},
 };
+use core::ops::Range;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,11 +69,13 @@ impl<'a, T: Scalar> Learner<'a, T> {
     ) -> Result<Self, Error> {
         let mut learner = Self::resume(net, config, Progress::new(seed), capacity, memory)?;
         learner.memory.state_mut().fill(T::ZERO);
+        let passes = 1 + Loss::passes(config.fisher, net.outputs());
         // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state.
-        for index in 0..net.layers().len() {
-            learner.layer(index)?;
+        for (index, dense) in net.layers().iter().enumerate() {
+            let coordinates = Coordinates::cheaper(dense.shape(), capacity, passes, index == 0);
+            learner.layer(index)?.set_coordinates(coordinates);
         }
-        learner.initialize(Initialization::GlorotUniform)?;
+        learner.initialize(Initialization::GlorotUniform);
         Ok(learner)
     }
 
@@ -102,16 +106,19 @@ impl<'a, T: Scalar> Learner<'a, T> {
     }
 
     /// Draws all weights anew from the seed.
-    ///
-    /// # Errors
-    /// None once the learner exists.
-    pub fn initialize(&mut self, initialization: Initialization) -> Result<(), Error> {
-        for (index, slot) in self.memory.slots(0).0.enumerate() {
+    pub fn initialize(&mut self, initialization: Initialization) {
+        let mut counted = Counted::new(self.kernels);
+        let (slots, scratch) = self.memory.slots(0);
+        for (index, slot) in slots.enumerate() {
             // The complement keeps these streams apart from those of the steps.
             let mut stream = Stream::new(!self.progress.seed, index as u64);
             initialization.fill(slot.dense.shape(), &mut stream, slot.weights);
+            let Ok(layer) = LayerMut::new(*slot.dense.shape(), slot.state) else { return };
+            // In a fresh basis W~ is W, to the bit.
+            if layer.coordinates() == Coordinates::Eigenbasis && self.progress.steps > 0 {
+                coordinates::turn(&layer, &mut counted, slot.weights, Coordinates::Eigenbasis, scratch);
+            }
         }
-        Ok(())
     }
 
     /// The network.
@@ -149,21 +156,106 @@ impl<'a, T: Scalar> Learner<'a, T> {
         self.memory.state()
     }
 
-    /// W of one layer, m x n, bias last.
+    /// Writes W of one layer, m x n, bias last, in parameter coordinates wherever it lives: 2 m n (m + n) operations from
+    /// the eigenbasis.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a layer that does not exist, [`Error::Length`] when `out` is not m x n.
+    pub fn weights(&mut self, layer: usize, out: MatrixMut<'_, T>) -> Result<(), Error> {
+        let mut counted = Counted::new(self.kernels);
+        let (slot, scratch) = self.memory.slot(layer, 0)?;
+        let shape = *slot.dense.shape();
+        expect_length("out rows", shape.rows(), out.rows())?;
+        expect_length("out columns", shape.columns(), out.columns())?;
+        let view = LayerMut::new(shape, slot.state)?;
+        coordinates::fold(&view, &mut counted, slot.weights, out, scratch);
+        Ok(())
+    }
+
+    /// Overwrites W of one layer, m x n, bias last, given in parameter coordinates.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a layer that does not exist, [`Error::Length`], [`Error::NonFinite`]: before any write.
+    pub fn set_weights(&mut self, layer: usize, weights: MatrixRef<'_, T>) -> Result<(), Error> {
+        let mut counted = Counted::new(self.kernels);
+        let (slot, scratch) = self.memory.slot(layer, 0)?;
+        let shape = *slot.dense.shape();
+        expect_length("weights rows", shape.rows(), weights.rows())?;
+        expect_length("weights columns", shape.columns(), weights.columns())?;
+        if let Some(index) = crate::guard::first_non_finite(weights.as_slice()) {
+            return Err(Error::NonFinite { argument: "weights", index });
+        }
+        let view = LayerMut::new(shape, slot.state)?;
+        for (into, from) in slot.weights.chunks_exact_mut(shape.rows()).zip(weights.iter_columns()) {
+            into.copy_from_slice(from);
+        }
+        if view.coordinates() == Coordinates::Eigenbasis {
+            coordinates::turn(&view, &mut counted, slot.weights, Coordinates::Eigenbasis, scratch);
+        }
+        Ok(())
+    }
+
+    /// The weights of one layer as they are stored: W, or W~ where the layer's
+    /// [`coordinates`](LayerMut::coordinates) are those of the eigenbasis.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for a layer that does not exist.
-    pub fn weights(&mut self, layer: usize) -> Result<MatrixMut<'_, T>, Error> {
-        let slot = self.memory.slot(layer, 0)?;
+    pub fn stored_weights(&mut self, layer: usize) -> Result<MatrixMut<'_, T>, Error> {
+        let (slot, _) = self.memory.slot(layer, 0)?;
         Ok(MatrixMut::over(slot.weights, slot.dense.shape().rows(), slot.dense.shape().columns()))
     }
 
-    /// W of all layers at once, input to output.
-    pub fn iter_weights(&mut self) -> impl Iterator<Item = MatrixMut<'_, T>> {
+    /// The stored weights of all layers at once, input to output.
+    pub fn iter_stored_weights(&mut self) -> impl Iterator<Item = MatrixMut<'_, T>> {
         self.memory.slots(0).0.map(|slot| {
             let (rows, columns) = (slot.dense.shape().rows(), slot.dense.shape().columns());
             MatrixMut::over(slot.weights, rows, columns)
         })
+    }
+
+    /// Moves the weights of one layer into these coordinates: 2 m n (m + n) operations where they live in the others. A
+    /// fresh learner has the cheaper ones ([`Coordinates::cheaper`]) for its capacity.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a layer that does not exist.
+    pub fn set_coordinates(&mut self, layer: usize, coordinates: Coordinates) -> Result<(), Error> {
+        let mut counted = Counted::new(self.kernels);
+        let (slot, scratch) = self.memory.slot(layer, 0)?;
+        let mut view = LayerMut::new(*slot.dense.shape(), slot.state)?;
+        if view.coordinates() != coordinates {
+            coordinates::turn(&view, &mut counted, slot.weights, coordinates, scratch);
+            view.set_coordinates(coordinates);
+        }
+        Ok(())
+    }
+
+    /// Spends idle time: at most so many rotations of each factor towards its eigenbasis, from the stored cursor on, and
+    /// returns how many were done. A device can call it between two examples for as long as it has nothing else to do. Settings
+    /// with a periodic refresh rotate here to the threshold of their limits.
+    ///
+    /// # Errors
+    /// None once the learner exists.
+    pub fn rotate(&mut self, rotations: u32) -> Result<u64, Error> {
+        let threshold = match self.config.refresh {
+            Refresh::Rotations { threshold, .. } => threshold,
+            Refresh::Periodic { limits, .. } => limits.threshold,
+        };
+        let effort = Effort::Rotate { rotations, examples: usize::MAX, threshold };
+        let mut done = 0;
+        for slot in self.memory.slots(0).0 {
+            let mut layer = LayerMut::new(*slot.dense.shape(), slot.state)?;
+            let in_flight = InFlight {
+                weights: slot.weights,
+                activations: &mut [],
+                gradients: &mut [],
+                fisher_gradients: &mut [],
+            };
+            let effect = refresh::refresh(&mut layer, in_flight, effort);
+            done += effect.rotations;
+            self.progress.operations += effect.operations;
+        }
+        self.progress.rotations += done;
+        Ok(done)
     }
 
     /// The EKFAC state of one layer.
@@ -171,7 +263,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// # Errors
     /// [`Error::OutOfRange`] for a layer that does not exist.
     pub fn layer(&mut self, layer: usize) -> Result<LayerMut<'_, T>, Error> {
-        let slot = self.memory.slot(layer, 0)?;
+        let (slot, _) = self.memory.slot(layer, 0)?;
         LayerMut::new(*slot.dense.shape(), slot.state)
     }
 
@@ -189,10 +281,10 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, reduction_ratio: None };
         if !(finite && loss.is_finite()) {
             step.outcome = Outcome::Skipped(self.blame(inputs));
-            self.finish(step.outcome, counted.operations());
+            self.finish(step.outcome, batch, counted.operations());
             return Ok(step);
         }
-        self.backward(&mut counted, targets, batch);
+        let measured = self.backward(&mut counted, targets, batch);
         let before = self.progress;
         self.progress.note_loss(loss, self.config.scalings.decay(batch));
         let mut rooms = LearnerRooms {
@@ -202,8 +294,9 @@ impl<'a, T: Scalar> Learner<'a, T> {
             counted: Counted::new(self.kernels),
             inputs,
             batch,
+            measured: measured.clone(),
         };
-        let mut run = Run { config: &self.config, counted, progress: &mut self.progress, batch };
+        let mut run = Run { config: &self.config, counted, progress: &mut self.progress, batch, measured };
         let taken = step::step(&mut rooms, &mut run)?;
         let mut operations = run.counted.operations() + rooms.counted.operations();
         step.outcome = taken.outcome;
@@ -215,7 +308,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             step.reduction_ratio = self.adapt(&mut counted, inputs, targets, loss, taken.predicted)?;
             operations += counted.operations();
         }
-        self.finish(step.outcome, operations);
+        self.finish(step.outcome, batch, operations);
         Ok(step)
     }
 
@@ -285,6 +378,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             loss,
             Source::Targets(targets),
             Side::Training,
+            &(0..batch),
             batch,
         );
         passes::mean_gradients(&mut self.memory, &mut counted, inputs, batch, out);
@@ -312,13 +406,45 @@ impl<'a, T: Scalar> Learner<'a, T> {
         Ok(batch)
     }
 
-    fn backward(&mut self, counted: &mut Counted<'_, T>, targets: Targets<'_, T>, batch: usize) {
+    /// The training gradients, and those for sampled targets of the examples that enter the statistics: these.
+    fn backward(
+        &mut self,
+        counted: &mut Counted<'_, T>,
+        targets: Targets<'_, T>,
+        batch: usize,
+    ) -> Range<usize> {
         let loss = self.net.loss();
-        passes::backward(&mut self.memory, counted, loss, Source::Targets(targets), Side::Training, batch);
-        if self.config.fisher == Fisher::Sampled {
-            let stream = Stream::new(self.progress.seed, self.progress.steps);
-            passes::backward(&mut self.memory, counted, loss, Source::Sampled(stream), Side::Fisher, batch);
+        let source = Source::Targets(targets);
+        passes::backward(&mut self.memory, counted, loss, source, Side::Training, &(0..batch), batch);
+        let mut stream = Stream::new(self.progress.seed, self.progress.steps);
+        let measured = self.measured(&mut stream, batch);
+        if self.config.fisher == Fisher::Sampled && !measured.is_empty() {
+            let source = Source::Sampled(stream);
+            passes::backward(&mut self.memory, counted, loss, source, Side::Fisher, &measured, batch);
         }
+        measured
+    }
+
+    /// The block of a batch that enters the statistics. Blocks are drawn with a probability in proportion to their size, so
+    /// every example has the same expected weight, in whatever order they come.
+    fn measured(&self, stream: &mut Stream, batch: usize) -> Range<usize> {
+        let Config { statistics_share: share, statistics_period: period, .. } = self.config;
+        if !self.progress.steps.is_multiple_of(u64::from(period)) {
+            return 0..0;
+        }
+        if share == T::ONE {
+            return 0..batch;
+        }
+        // Rounded up, so that the very first example is measured.
+        let due = |examples: u64| libm::ceil(share.to_f64() * examples as f64) as u64;
+        let before = self.progress.examples;
+        let count = (due(before + batch as u64) - due(before)) as usize;
+        if count == 0 {
+            return 0..0;
+        }
+        let drawn = (stream.uniform::<T>() * T::from_usize(batch)).to_f64() as usize;
+        let start = drawn.min(batch - 1) / count * count;
+        start..(start + count).min(batch)
     }
 
     /// Why a forward pass was not finite: inputs, weights, or what they make together.
@@ -353,14 +479,14 @@ impl<'a, T: Scalar> Learner<'a, T> {
         Ok(Some(change / predicted))
     }
 
-    fn finish(&mut self, outcome: Outcome, operations: u64) {
+    fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
         let step = self.progress.steps;
         match outcome {
             Outcome::Applied => {}
             Outcome::Skipped(reason) => self.events.write(Event { step, skipped: true, reason }),
             Outcome::Degraded(reason) => self.events.write(Event { step, skipped: false, reason }),
         }
-        self.progress.finish(outcome, operations);
+        self.progress.finish(outcome, batch, operations);
     }
 }
 
@@ -372,6 +498,7 @@ struct LearnerRooms<'r, 'a, T> {
     counted: Counted<'r, T>,
     inputs: &'r [T],
     batch: usize,
+    measured: Range<usize>,
 }
 
 impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
@@ -384,19 +511,17 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
         let (mut slots, scratch) = self.memory.slots(self.batch);
         let below = if index > 0 { slots.nth(index - 1) } else { None };
         let slot = slots.next().ok_or(Error::OutOfRange { argument: "layer", index })?;
-        let gradients = &*slot.gradients;
+        let columns = if self.fisher == Fisher::Empirical { 0 } else { self.measured.len() };
+        let words = columns * slot.dense.shape().rows();
         Ok(Room {
             layer: LayerMut::new(*slot.dense.shape(), slot.state)?,
             weights: slot.weights,
             activations: below.map_or(inputs, |below| &*below.outputs),
-            gradients,
-            fisher_gradients: if self.fisher == Fisher::Empirical {
-                gradients
-            } else {
-                slot.fisher_gradients
-            },
+            gradients: slot.gradients,
+            fisher_gradients: slot.fisher_gradients.get(..words).unwrap_or_default(),
             projected_activations: slot.projected_activations,
             projected_gradients: slot.projected_gradients,
+            projected_fisher: slot.projected_fisher.get_mut(..words).unwrap_or_default(),
             mean_gradient: slot.mean_gradient,
             scratch,
         })
@@ -404,10 +529,6 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
 
     fn passes(&self) -> usize {
         Loss::passes(self.fisher, self.net.outputs())
-    }
-
-    fn is_empirical(&self) -> bool {
-        self.fisher == Fisher::Empirical
     }
 
     fn load(&mut self, pass: usize) -> Result<(), Error> {
@@ -419,6 +540,7 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
                 loss,
                 Source::Exact(pass),
                 Side::Fisher,
+                &self.measured,
                 self.batch,
             );
         }

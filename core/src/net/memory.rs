@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! state      for each layer: W (m n) | layer state (Shape::words)
-//! workspace  for each layer: h, z, g, g_Fisher, g~ (m N each) | a~ (n N) | K (m n, for N > 1)
-//!            then scratch shared by all: 2 max(m, n), and max(m n) at least for N > 1
+//! workspace  for each layer: h, z, g, g_Fisher, g~, g~_Fisher (m N each) | a~ (n N) | K (m n, for N > 1)
+//!            then scratch shared by all: 2 max(m, n), and for N > 1 at least max(m n, n N)
 //! ```
 //!
-//! So one example at a time needs 6 m + n words a layer beyond the state. The state words and the
+//! So one example at a time needs 6 m + n words a layer beyond the state, and 2 max(m, n) once. The state words and the
 //! [`Progress`](crate::Progress) are all that a checkpoint needs.
 
 use super::{Dense, Net};
@@ -35,7 +35,7 @@ pub(crate) const fn workspace_words(layers: &[Dense], capacity: usize) -> usize 
 
 const fn room_words(layer: &Dense, capacity: usize) -> usize {
     let shape = layer.shape();
-    let columns = shape.rows().saturating_mul(5).saturating_add(shape.columns());
+    let columns = shape.rows().saturating_mul(6).saturating_add(shape.columns());
     columns.saturating_mul(capacity).saturating_add(gradient_words(layer, capacity))
 }
 
@@ -47,8 +47,10 @@ const fn scratch_words(layers: &[Dense], capacity: usize) -> usize {
     let (mut words, mut rest) = (0, layers);
     while let [first, tail @ ..] = rest {
         let columns = first.shape().longest_side().saturating_mul(2);
+        let batch = if capacity > 1 { first.shape().columns().saturating_mul(capacity) } else { 0 };
         let matrix = gradient_words(first, capacity);
-        let needed = if columns > matrix { columns } else { matrix };
+        let larger = if batch > matrix { batch } else { matrix };
+        let needed = if columns > larger { columns } else { larger };
         words = if needed > words { needed } else { words };
         rest = tail;
     }
@@ -80,6 +82,8 @@ pub(crate) struct Slot<'m, T> {
     pub(crate) fisher_gradients: &'m mut [T],
     /// g~, m x N.
     pub(crate) projected_gradients: &'m mut [T],
+    /// g~ for the Fisher's targets, m x N.
+    pub(crate) projected_fisher: &'m mut [T],
     /// a~, n x N.
     pub(crate) projected_activations: &'m mut [T],
     /// K, m x n; empty for one example.
@@ -125,9 +129,11 @@ impl<'a, T: Scalar> Memory<'a, T> {
         (slots, self.scratch)
     }
 
-    /// One layer's slot.
-    pub(crate) fn slot(&mut self, index: usize, batch: usize) -> Result<Slot<'_, T>, Error> {
-        self.slots(batch).0.nth(index).ok_or(Error::OutOfRange { argument: "layer", index })
+    /// One layer's slot, and the shared scratch.
+    pub(crate) fn slot(&mut self, index: usize, batch: usize) -> Result<(Slot<'_, T>, &mut [T]), Error> {
+        let (mut slots, scratch) = self.slots(batch);
+        let slot = slots.nth(index).ok_or(Error::OutOfRange { argument: "layer", index })?;
+        Ok((slot, scratch))
     }
 }
 
@@ -159,7 +165,8 @@ impl<'m, T> Iterator for Slots<'m, T> {
         let state = self.state.take(dense.shape().words()).ok()?;
         let (outputs, pre_activations) = (self.examples(m)?, self.examples(m)?);
         let (gradients, fisher_gradients) = (self.examples(m)?, self.examples(m)?);
-        let (projected_gradients, projected_activations) = (self.examples(m)?, self.examples(n)?);
+        let (projected_gradients, projected_fisher) = (self.examples(m)?, self.examples(m)?);
+        let projected_activations = self.examples(n)?;
         let mean_gradient = self.rooms.take(gradient_words(dense, self.capacity)).ok()?;
         let mean_gradient = if self.batch > 1 { mean_gradient } else { &mut [] };
         Some(Slot {
@@ -171,6 +178,7 @@ impl<'m, T> Iterator for Slots<'m, T> {
             gradients,
             fisher_gradients,
             projected_gradients,
+            projected_fisher,
             projected_activations,
             mean_gradient,
         })

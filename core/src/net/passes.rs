@@ -1,20 +1,23 @@
-//! The forward and the backward pass over a learner's memory.
+//! The forward and the backward pass over a learner's memory, in either kind of [`coordinates`](crate::coordinates).
 //!
-//! Cost: 2 N m inputs operations a layer forward, as much again for each backward pass.
+//! Cost, operations a layer and example: in parameter coordinates 2 m inputs forward and as many for each backward pass; in
+//! the eigenbasis 2 (n^2 + m n + m^2) forward, as many for a backward pass with a layer below, else 2 m^2. There the
+//! projections a~ and g~ are left in the rooms.
 
 use super::{
     loss::{Loss, Targets},
     memory::{Memory, Slot},
     random::Stream,
 };
-use crate::{MatrixMut, MatrixRef, Scalar, kernels::Counted};
+use crate::{Coordinates, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
+use core::ops::Range;
 
 /// Which gradients a backward pass fills.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     /// Those of the training targets.
     Training,
-    /// Those of the Fisher's targets.
+    /// Those of the Fisher's targets: one column for each example of the range.
     Fisher,
 }
 
@@ -25,22 +28,106 @@ pub(crate) enum Source<'t, T> {
     Exact(usize),
 }
 
+/// Gradients of one side, and what belongs to them, for a range of examples.
+struct Parts<'s, T> {
+    gradients: &'s mut [T],
+    pre_activations: &'s [T],
+    outputs: &'s [T],
+}
+
 impl<T: Scalar> Slot<'_, T> {
-    /// Gradients of a side beside the outputs and pre-activations they belong to.
-    fn parts(&mut self, side: Side) -> (&mut [T], &[T], &[T]) {
+    fn parts(&mut self, side: Side, examples: &Range<usize>) -> Parts<'_, T> {
+        let rows = self.dense.shape().rows();
         let gradients = match side {
             Side::Training => &mut *self.gradients,
             Side::Fisher => &mut *self.fisher_gradients,
         };
-        (gradients, self.pre_activations, self.outputs)
+        let words = examples.start * rows..examples.end * rows;
+        Parts {
+            gradients: gradients.get_mut(..words.len()).unwrap_or_default(),
+            pre_activations: self.pre_activations.get(words.clone()).unwrap_or_default(),
+            outputs: self.outputs.get(words).unwrap_or_default(),
+        }
     }
 
     /// Multiplies the gradients by the activation's derivative: from dL/dh to dL/dz.
-    fn through_activation(&mut self, side: Side) {
+    fn through_activation(&mut self, side: Side, examples: &Range<usize>) {
         let activation = self.dense.activation();
-        let (gradients, pre_activations, outputs) = self.parts(side);
+        let Parts { gradients, pre_activations, outputs, .. } = self.parts(side, examples);
         for ((g, z), h) in gradients.iter_mut().zip(pre_activations).zip(outputs) {
             *g *= activation.derivative(*z, *h);
+        }
+    }
+
+    /// z of this layer from the outputs of the layer below.
+    fn pre_activate(&mut self, counted: &mut Counted<'_, T>, below: &[T], batch: usize) {
+        let shape = *self.dense.shape();
+        let (m, n) = (shape.rows(), shape.columns());
+        let Ok(layer) = LayerMut::new(shape, self.state) else { return };
+        let weights = MatrixRef::over(self.weights, m, n);
+        let below = MatrixRef::over(below, shape.inputs(), batch);
+        let z = MatrixMut::over(self.pre_activations, m, batch);
+        match layer.coordinates() {
+            Coordinates::Eigenbasis => {
+                layer.input_factor().project(counted, below, self.projected_activations);
+                let projected = MatrixRef::over(self.projected_activations, n, batch);
+                // The gradients' room is free until the backward pass.
+                let turned = MatrixMut::over(self.projected_gradients, m, batch);
+                counted.product(turned, weights, projected, T::ONE, T::ZERO);
+                let turned = MatrixRef::over(self.projected_gradients, m, batch);
+                counted.product(z, layer.output_factor().basis(), turned, T::ONE, T::ZERO);
+            }
+            Coordinates::Parameter => {
+                counted.product(z, weights.left(shape.inputs()), below, T::ONE, T::ZERO);
+                if let (true, Some(bias)) = (shape.bias(), weights.column(shape.inputs())) {
+                    for column in self.pre_activations.chunks_exact_mut(m) {
+                        column.iter_mut().zip(bias).for_each(|(z, b)| *z += *b);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the gradients of this layer down: to g~ in the eigenbasis, and where there is a layer below, to its dL/dh.
+    fn take_down(
+        &mut self,
+        counted: &mut Counted<'_, T>,
+        side: Side,
+        examples: &Range<usize>,
+        below: Option<&mut [T]>,
+        scratch: &mut [T],
+    ) {
+        let (shape, count) = (*self.dense.shape(), examples.len());
+        let (m, n) = (shape.rows(), shape.columns());
+        let Ok(layer) = LayerMut::new(shape, self.state) else { return };
+        let weights = MatrixRef::over(self.weights, m, n);
+        let (gradients, projected) = match side {
+            Side::Training => (&*self.gradients, &mut *self.projected_gradients),
+            Side::Fisher => (&*self.fisher_gradients, &mut *self.projected_fisher),
+        };
+        let gradients = MatrixRef::over(gradients.get(..m * count).unwrap_or_default(), m, count);
+        let projected = projected.get_mut(..m * count).unwrap_or_default();
+        let below = below.map(|below| MatrixMut::over(below, shape.inputs(), count));
+        match layer.coordinates() {
+            Coordinates::Eigenbasis => {
+                layer.output_factor().project(counted, gradients, projected);
+                let (Some(below), Some(turned)) = (below, scratch.get_mut(..n * count)) else { return };
+                let projected = MatrixRef::over(projected, m, count);
+                counted.product_left_transposed(
+                    MatrixMut::over(turned, n, count),
+                    weights,
+                    projected,
+                    T::ONE,
+                    T::ZERO,
+                );
+                let basis = layer.input_factor().basis().top(shape.inputs());
+                counted.product(below, basis, MatrixRef::over(turned, n, count), T::ONE, T::ZERO);
+            }
+            Coordinates::Parameter => {
+                let Some(below) = below else { return };
+                let matrix = weights.left(shape.inputs());
+                counted.product_left_transposed(below, matrix, gradients, T::ONE, T::ZERO);
+            }
         }
     }
 }
@@ -54,17 +141,8 @@ pub(crate) fn forward<T: Scalar>(
 ) -> bool {
     let (slots, _) = memory.slots(batch);
     let (mut below, mut finite): (&[T], bool) = (inputs, true);
-    for slot in slots {
-        let shape = *slot.dense.shape();
-        let out = MatrixMut::over(slot.pre_activations, shape.rows(), batch);
-        let weights = MatrixRef::over(slot.weights, shape.rows(), shape.columns());
-        let matrix = weights.left(shape.inputs());
-        counted.product(out, matrix, MatrixRef::over(below, shape.inputs(), batch), T::ONE, T::ZERO);
-        if let (true, Some(bias)) = (shape.bias(), weights.column(shape.inputs())) {
-            for column in slot.pre_activations.chunks_exact_mut(shape.rows()) {
-                column.iter_mut().zip(bias).for_each(|(z, b)| *z += *b);
-            }
-        }
+    for mut slot in slots {
+        slot.pre_activate(counted, below, batch);
         for (h, z) in slot.outputs.iter_mut().zip(&*slot.pre_activations) {
             finite &= z.is_finite();
             *h = slot.dense.activation().value(*z);
@@ -94,39 +172,37 @@ pub(crate) fn loss<T: Scalar>(
     (sum, correct)
 }
 
-/// Fills the gradients of one side in every layer, from the output to the input.
+/// Fills the gradients of one side in every layer, from the output to the input, for a range of the batch's examples.
 pub(crate) fn backward<T: Scalar>(
     memory: &mut Memory<'_, T>,
     counted: &mut Counted<'_, T>,
     loss: Loss,
     mut source: Source<'_, T>,
     side: Side,
+    examples: &Range<usize>,
     batch: usize,
 ) {
     let Some(mut last) = memory.slots(batch).0.last() else { return };
     let width = last.dense.shape().outputs();
-    let (gradients, _, outputs) = last.parts(side);
-    for (index, (out, h)) in gradients.chunks_exact_mut(width).zip(outputs.chunks_exact(width)).enumerate() {
+    let Parts { gradients, outputs, .. } = last.parts(side, examples);
+    let columns = gradients.chunks_exact_mut(width).zip(outputs.chunks_exact(width));
+    for ((out, h), index) in columns.zip(examples.clone()) {
         match &mut source {
             Source::Targets(targets) => loss.gradient(h, targets.example(index, width), out),
             Source::Sampled(stream) => loss.sampled_gradient(h, stream, out),
             Source::Exact(pass) => loss.exact_gradient(h, *pass, out),
         }
     }
-    last.through_activation(side);
-    for above in (1..memory.layers().len()).rev() {
-        let mut slots = memory.slots(batch).0.skip(above - 1);
-        let (Some(mut below), Some(slot)) = (slots.next(), slots.next()) else { return };
-        let shape = *slot.dense.shape();
-        let gradients = match side {
-            Side::Training => &*slot.gradients,
-            Side::Fisher => &*slot.fisher_gradients,
-        };
-        let gradients = MatrixRef::over(gradients, shape.rows(), batch);
-        let matrix = MatrixRef::over(slot.weights, shape.rows(), shape.columns()).left(shape.inputs());
-        let out = MatrixMut::over(below.parts(side).0, shape.inputs(), batch);
-        counted.product_left_transposed(out, matrix, gradients, T::ONE, T::ZERO);
-        below.through_activation(side);
+    last.through_activation(side, examples);
+    for index in (0..memory.layers().len()).rev() {
+        let (mut slots, scratch) = memory.slots(batch);
+        let mut below = if index > 0 { slots.nth(index - 1) } else { None };
+        let Some(mut slot) = slots.next() else { return };
+        let out = below.as_mut().map(|below| below.parts(side, examples).gradients);
+        slot.take_down(counted, side, examples, out, scratch);
+        if let Some(below) = &mut below {
+            below.through_activation(side, examples);
+        }
     }
 }
 

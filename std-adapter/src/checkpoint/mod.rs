@@ -16,14 +16,14 @@ use crate::{
     kernels::Element,
     network::Network,
 };
-use ekfac::{Config, Dense, Loss, Net, Progress};
+use ekfac::{Config, Coordinates, Dense, Loss, Net, Progress};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, path::Path};
 use tensors::Tensors;
 
 /// Version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const METADATA: &str = "ekfac";
 const CHECKSUM: &str = "ekfac.crc32";
@@ -149,12 +149,14 @@ pub fn load_with<T: Stored>(path: &Path, capacity: usize) -> Result<Newest<Check
 /// # Errors
 /// [`CheckpointError::File`].
 pub fn export_weights<T: Stored>(
-    network: &Network<T>,
+    network: &mut Network<T>,
     vectors: &[(&str, &[f64])],
     path: &Path,
 ) -> Result<(), CheckpointError> {
     let mut tensors = Tensors::default();
-    each_layer(network, |index, dense, weights, _| tensors.push_weights(index, dense, weights));
+    for (index, dense) in network.net().layers().to_vec().iter().enumerate() {
+        tensors.push_weights(index, dense, &network.weights(index)?);
+    }
     for (name, values) in vectors {
         tensors.push((*name).to_string(), &[values.len()], values.iter().copied());
     }
@@ -185,7 +187,10 @@ pub fn to_bytes<T: Stored>(network: &Network<T>, extra: &Extra) -> Result<Vec<u8
     }
     let mut tensors = Tensors::default();
     each_layer(network, |index, dense, weights, state| {
-        tensors.push_weights(index, dense, weights);
+        match Coordinates::of(state) {
+            Coordinates::Parameter => tensors.push_weights(index, dense, weights),
+            Coordinates::Eigenbasis => tensors.push_weights_in_eigenbasis(index, dense, weights),
+        }
         tensors.push(format!("layers.{index}.ekfac"), &[state.len()], state.iter().copied());
     });
     tensors.push_checksum(CHECKSUM, checksum(&text, network.state()));
@@ -212,9 +217,10 @@ pub fn from_bytes<T: Stored>(bytes: &[u8], capacity: usize) -> Result<Checkpoint
     Net::new(&layers, loss).check()?;
     let mut state = Vec::new();
     for (index, dense) in layers.iter().enumerate() {
-        tensors::read_weights(&tensors, index, dense, &mut state)?;
         let words = dense.shape().words();
-        state.extend(tensors::read::<T>(&tensors, &format!("layers.{index}.ekfac"), &[words])?);
+        let layer = tensors::read::<T>(&tensors, &format!("layers.{index}.ekfac"), &[words])?;
+        tensors::read_weights(&tensors, index, dense, Coordinates::of(&layer), &mut state)?;
+        state.extend(layer);
     }
     let (stored, found) = (tensors::read_checksum(&tensors, CHECKSUM)?, checksum(text, &state));
     if stored != found {
@@ -231,7 +237,7 @@ pub fn from_bytes<T: Stored>(bytes: &[u8], capacity: usize) -> Result<Checkpoint
 /// Those of a file that is no checkpoint.
 pub fn dtype(bytes: &[u8]) -> Result<Dtype, CheckpointError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
-    let first = "layers.0.weight";
+    let first = "layers.0.ekfac";
     header.info(first).map(|info| info.dtype).ok_or_else(|| part(first, "missing: not a checkpoint of ekfac"))
 }
 

@@ -1,7 +1,7 @@
 //! Tensors in a safetensors file: weights turned from our column-major order to the row-major one of other tools, and back.
 
 use super::{CheckpointError, Stored, part};
-use ekfac::Dense;
+use ekfac::{Coordinates, Dense};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 
@@ -16,6 +16,19 @@ impl Tensors {
         self.0.push((name, T::DTYPE, shape.to_vec(), bytes));
     }
 
+    /// W~, which only the layer's own basis turns into weights.
+    pub(super) fn push_weights_in_eigenbasis<T: Stored>(
+        &mut self,
+        index: usize,
+        dense: &Dense,
+        weights: &[T],
+    ) {
+        let (rows, columns) = (dense.shape().rows(), dense.shape().columns());
+        let by_rows = (0..rows).flat_map(|i| weights.iter().skip(i).step_by(rows).copied());
+        self.push(in_eigenbasis(index), &[rows, columns], by_rows);
+    }
+
+    /// W, and apart from it the bias.
     pub(super) fn push_weights<T: Stored>(&mut self, index: usize, dense: &Dense, weights: &[T]) {
         let (rows, inputs) = (dense.shape().rows(), dense.shape().inputs());
         let by_rows = (0..rows).flat_map(|i| (0..inputs).map(move |j| weights[j * rows + i]));
@@ -52,14 +65,25 @@ pub(super) fn read<T: Stored>(
     values.ok_or_else(|| part(name, "is cut short"))
 }
 
-/// Appends W, m x n, column-major, bias last.
+fn in_eigenbasis(index: usize) -> String {
+    format!("layers.{index}.weight_in_eigenbasis")
+}
+
+/// Appends the stored weights, m x n, column-major: W, bias last, or W~.
 pub(super) fn read_weights<T: Stored>(
     tensors: &SafeTensors<'_>,
     index: usize,
     dense: &Dense,
+    coordinates: Coordinates,
     state: &mut Vec<T>,
 ) -> Result<(), CheckpointError> {
     let (rows, inputs) = (dense.shape().rows(), dense.shape().inputs());
+    if coordinates == Coordinates::Eigenbasis {
+        let columns = dense.shape().columns();
+        let weights = read::<T>(tensors, &in_eigenbasis(index), &[rows, columns])?;
+        state.extend((0..columns).flat_map(|j| weights.iter().skip(j).step_by(columns)));
+        return Ok(());
+    }
     let weights = read::<T>(tensors, &format!("layers.{index}.weight"), &[rows, inputs])?;
     state.extend((0..inputs).flat_map(|j| weights.iter().skip(j).step_by(inputs)));
     if dense.shape().bias() {

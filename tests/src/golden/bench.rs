@@ -123,8 +123,19 @@ pub fn ascending<T: Scalar>(values: impl Iterator<Item = T>) -> (Vec<usize>, DMa
 
 /// S of a layer with rows and columns in ascending order of the eigenvalues.
 pub fn ordered_scalings<T: Scalar>(layer: &LayerMut<'_, T>) -> DMatrix<f64> {
-    let (rows, _) = ascending(layer.output_factor().values());
-    let (columns, _) = ascending(layer.input_factor().values());
+    scalings_in(&order(layer), layer)
+}
+
+/// Rows and columns of S, by ascending eigenvalues.
+pub fn order<T: Scalar>(layer: &LayerMut<'_, T>) -> (Vec<usize>, Vec<usize>) {
+    (ascending(layer.output_factor().values()).0, ascending(layer.input_factor().values()).0)
+}
+
+/// S, its rows and columns in this order.
+pub fn scalings_in<T: Scalar>(
+    (rows, columns): &(Vec<usize>, Vec<usize>),
+    layer: &LayerMut<'_, T>,
+) -> DMatrix<f64> {
     let scalings = widen(layer.scalings());
     DMatrix::from_fn(rows.len(), columns.len(), |i, j| scalings[(rows[i], columns[j])])
 }

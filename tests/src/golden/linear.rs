@@ -9,7 +9,7 @@ use super::{
     bench::{Bench, ascending, mean_gradient, ordered_scalings, widen, with_ones},
     measure::{Measure, difference, distance},
 };
-use ekfac::{Config, Damping, Estimator, MatrixMut, Outcome, Scalar, damping};
+use ekfac::{Config, Damping, Estimator, MatrixMut, Outcome, Refresh, Scalar, damping};
 use nalgebra::DMatrix;
 
 /// Relative tolerance in `f64`.
@@ -153,9 +153,9 @@ impl<'a> Case<'a> {
     pub fn in_basis(&self, basis: &Basis) -> Bench<f64> {
         let mut bench = self.bench();
         bench.load((&basis.input, &basis.input_values), (&basis.output, &basis.output_values));
-        // At step 1 neither factors nor refresh are due.
+        // At step 1 no refresh is due.
         bench.progress.steps = 1;
-        let config = Config { factor_period: u32::MAX, ..paper(1.0) };
+        let config = Config { refresh: Refresh::every(u32::MAX), ..paper(1.0) };
         assert_eq!(bench.observe(&config, &self.h, &self.delta), Outcome::Applied, "{}", self.golden.name);
         bench
     }

@@ -1,6 +1,6 @@
 //! A dense network by the book: forward, backward and the Fisher of the outputs, one example a column, in `f64`.
 
-use super::{dense, with_ones};
+use super::with_ones;
 use ekfac::{Activation, Learner, Loss, Scalar};
 use nalgebra::{DMatrix, DVector};
 
@@ -40,7 +40,7 @@ impl Network {
     pub fn of<T: Scalar>(learner: &mut Learner<'_, T>) -> Self {
         let net = *learner.net();
         let layers = net.layers().iter().enumerate().map(|(index, layer)| Layer {
-            weights: dense(learner.weights(index).expect("a layer").as_ref()),
+            weights: super::weights(learner, index).map(Scalar::to_f64),
             activation: layer.activation(),
             bias: layer.shape().bias(),
         });

@@ -120,7 +120,7 @@ fn kfac(clip: f32, damping: f32, fisher: Fisher) -> Setting {
     let config = Config {
         estimator: Estimator::Kronecker,
         fisher,
-        factor_period: 1,
+        statistics_period: 1,
         factors: Averaging::Memory(2000.0),
         ..clipped(Config::kfac(0.1, damping, 10), clip)
     };

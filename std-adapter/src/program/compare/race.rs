@@ -12,7 +12,7 @@ use crate::{
     baselines::{AdamW, Baseline, SgdMomentum, Soap},
     program::ProgramError,
 };
-use ekfac::{Config, Error, Evaluation, Net};
+use ekfac::{Config, Coordinates, Error, Evaluation, Net};
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
@@ -118,7 +118,7 @@ impl Stepper {
             Stepper::Baseline { baseline, gradient } => Ok(network.with(|learner| {
                 learner.mean_gradient(&batch.inputs, batch.targets(), gradient)?;
                 let mut weights: Vec<&mut [f32]> =
-                    learner.iter_weights().map(ekfac::MatrixMut::into_mut_slice).collect();
+                    learner.iter_stored_weights().map(ekfac::MatrixMut::into_mut_slice).collect();
                 let mut rest = gradient.as_slice();
                 let mut gradients = Vec::with_capacity(weights.len());
                 for weights in &weights {
@@ -152,6 +152,12 @@ fn run(
     };
     let mut network = Network::new(task.layers.clone(), task.loss, config, job.seed, task.batch)?;
     let mut stepper = Stepper::new(&job.setting.method, &network.net())?;
+    if matches!(stepper, Stepper::Baseline { .. }) {
+        network.with(|learner| {
+            (0..task.layers.len())
+                .try_for_each(|layer| learner.set_coordinates(layer, Coordinates::Parameter))
+        })?;
+    }
     let (training, held_out) = (Batch::whole(&task.training), task.held_out.as_ref().map(Batch::whole));
     let (mut batch, mut seconds, mut alive) = (Batch::default(), Duration::ZERO, true);
     let mut rows = Vec::with_capacity(epochs + 1);

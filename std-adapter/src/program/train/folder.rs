@@ -103,7 +103,7 @@ impl Folder {
 
     /// Writes the weights, with what was done to inputs and targets. They go before the checkpoint of their epoch: after a
     /// crash between the two, that epoch is trained again, to the same bits.
-    pub(super) fn export(&self, network: &Network<f32>, prepared: &Prepared) -> Result<(), ProgramError> {
+    pub(super) fn export(&self, network: &mut Network<f32>, prepared: &Prepared) -> Result<(), ProgramError> {
         let inputs = &prepared.inputs;
         let mut vectors = vec![("inputs.mean", &*inputs.mean), ("inputs.scale", &*inputs.scale)];
         if let Some(targets) = &prepared.targets {

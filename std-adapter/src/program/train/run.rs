@@ -66,7 +66,7 @@ impl Run<'_> {
             let seconds = before + start.elapsed().as_secs_f64();
             self.log.add(&record, seconds, self.network.progress().rotations)?;
             if is_best {
-                self.folder.export(&self.network, self.prepared)?;
+                self.folder.export(&mut self.network, self.prepared)?;
             }
             if self.state.epoch.is_multiple_of(limits.save_every) {
                 self.folder.save(&self.network, &self.state, self.settings)?;

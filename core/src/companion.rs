@@ -1,0 +1,66 @@
+//! What turns along with an eigenbasis: every matrix that is held in its coordinates.
+//!
+//! A rotation in the plane (p, q) changes line p and line q of each: columns on the input side, rows on the output side.
+//! *Cost*: 8 operations a pair of words that turns like a vector, 5 a pair of second moments. An empty matrix is left alone.
+
+use crate::{Scalar, jacobi::Rotation};
+
+/// How the values of a companion change under a rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Like a vector: the basis, a gradient, a velocity.
+    Linear,
+    /// Like second moments: the scalings.
+    Moments,
+}
+
+/// A matrix that turns along with a basis: line p and line q change with every rotation in the plane (p, q).
+#[derive(Debug)]
+pub struct Companion<'a, T> {
+    data: &'a mut [T],
+    stride: usize,
+    by_columns: bool,
+    turn: Turn,
+}
+
+impl<'a, T: Scalar> Companion<'a, T> {
+    /// A matrix of `rows` rows whose columns are the lines.
+    pub fn columns(data: &'a mut [T], rows: usize, turn: Turn) -> Self {
+        Self { data, stride: rows, by_columns: true, turn }
+    }
+
+    /// A matrix of `rows` rows whose rows are the lines.
+    pub fn rows(data: &'a mut [T], rows: usize, turn: Turn) -> Self {
+        Self { data, stride: rows, by_columns: false, turn }
+    }
+
+    /// Turns lines p and q.
+    pub fn rotate(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
+        match (self.by_columns, self.turn) {
+            (true, Turn::Linear) => self.rotate_columns(p, q, |x, y| rotation.turned(x, y)),
+            (true, Turn::Moments) => self.rotate_columns(p, q, |x, y| rotation.turned_moments(x, y)),
+            (false, Turn::Linear) => self.rotate_rows(p, q, |x, y| rotation.turned(x, y)),
+            (false, Turn::Moments) => self.rotate_rows(p, q, |x, y| rotation.turned_moments(x, y)),
+        }
+    }
+
+    fn rotate_columns(&mut self, p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
+        let Some((head, tail)) = self.data.split_at_mut_checked(q.saturating_mul(self.stride)) else {
+            return;
+        };
+        let start = p * self.stride;
+        let (Some(xs), Some(ys)) = (head.get_mut(start..start + self.stride), tail.get_mut(..self.stride))
+        else {
+            return;
+        };
+        xs.iter_mut().zip(ys).for_each(|(x, y)| (*x, *y) = turned(*x, *y));
+    }
+
+    fn rotate_rows(&mut self, p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
+        for column in self.data.chunks_exact_mut(self.stride.max(1)) {
+            if let Ok([x, y]) = column.get_disjoint_mut([p, q]) {
+                (*x, *y) = turned(*x, *y);
+            }
+        }
+    }
+}
