@@ -289,7 +289,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         blend: Blend<T>,
         scratch: &mut [T],
     ) {
-        self.add(x.columns() * x.rows() * (x.rows() + 1));
+        self.add((x.columns() + 1) * x.rows() * (x.rows() + 1));
         self.kernels.symmetric_update(packed, x, blend, scratch);
     }
 
@@ -301,7 +301,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         blend: Blend<T>,
         scratch: &mut [T],
     ) {
-        self.add(2 * g.rows() * a.rows() * a.columns());
+        self.add((2 * a.columns() + 3) * g.rows() * a.rows());
         self.kernels.squared_product(scalings, g, a, blend, scratch);
     }
 }

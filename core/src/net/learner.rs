@@ -11,8 +11,8 @@ use super::{
     random::Stream,
 };
 use crate::{
-    Config, Coordinates, Error, Event, EventLog, Fisher, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome,
-    Progress, Reason, Reference, Refresh, Scalar, coordinates,
+    Config, Coordinates, Error, Event, EventLog, Fisher, Kernels, LayerMut, Outcome, Progress, Reason,
+    Reference, Refresh, Scalar,
     error::expect_length,
     kernels::Counted,
     refresh::{self, Effort, InFlight},
@@ -48,10 +48,10 @@ pub struct Evaluation<T> {
 pub struct Learner<'a, T> {
     net: Net<'a>,
     config: Config<T>,
-    kernels: &'a dyn Kernels<T>,
-    progress: Progress<T>,
+    pub(super) kernels: &'a dyn Kernels<T>,
+    pub(super) progress: Progress<T>,
     events: EventLog,
-    memory: Memory<'a, T>,
+    pub(super) memory: Memory<'a, T>,
 }
 
 impl<'a, T: Scalar> Learner<'a, T> {
@@ -105,22 +105,6 @@ impl<'a, T: Scalar> Learner<'a, T> {
         Self { kernels, ..self }
     }
 
-    /// Draws all weights anew from the seed.
-    pub fn initialize(&mut self, initialization: Initialization) {
-        let mut counted = Counted::new(self.kernels);
-        let (slots, scratch) = self.memory.slots(0);
-        for (index, slot) in slots.enumerate() {
-            // The complement keeps these streams apart from those of the steps.
-            let mut stream = Stream::new(!self.progress.seed, index as u64);
-            initialization.fill(slot.dense.shape(), &mut stream, slot.weights);
-            let Ok(layer) = LayerMut::new(*slot.dense.shape(), slot.state) else { return };
-            // In a fresh basis W~ is W, to the bit.
-            if layer.coordinates() == Coordinates::Eigenbasis && self.progress.steps > 0 {
-                coordinates::turn(&layer, &mut counted, slot.weights, Coordinates::Eigenbasis, scratch);
-            }
-        }
-    }
-
     /// The network.
     pub fn net(&self) -> &Net<'a> {
         &self.net
@@ -154,79 +138,6 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// Weights and layer states, [`Net::state_words`] words.
     pub fn state(&self) -> &[T] {
         self.memory.state()
-    }
-
-    /// Writes W of one layer, m x n, bias last, in parameter coordinates wherever it lives: 2 m n (m + n) operations from
-    /// the eigenbasis.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`] for a layer that does not exist, [`Error::Length`] when `out` is not m x n.
-    pub fn weights(&mut self, layer: usize, out: MatrixMut<'_, T>) -> Result<(), Error> {
-        let mut counted = Counted::new(self.kernels);
-        let (slot, scratch) = self.memory.slot(layer, 0)?;
-        let shape = *slot.dense.shape();
-        expect_length("out rows", shape.rows(), out.rows())?;
-        expect_length("out columns", shape.columns(), out.columns())?;
-        let view = LayerMut::new(shape, slot.state)?;
-        coordinates::fold(&view, &mut counted, slot.weights, out, scratch);
-        Ok(())
-    }
-
-    /// Overwrites W of one layer, m x n, bias last, given in parameter coordinates.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`] for a layer that does not exist, [`Error::Length`], [`Error::NonFinite`]: before any write.
-    pub fn set_weights(&mut self, layer: usize, weights: MatrixRef<'_, T>) -> Result<(), Error> {
-        let mut counted = Counted::new(self.kernels);
-        let (slot, scratch) = self.memory.slot(layer, 0)?;
-        let shape = *slot.dense.shape();
-        expect_length("weights rows", shape.rows(), weights.rows())?;
-        expect_length("weights columns", shape.columns(), weights.columns())?;
-        if let Some(index) = crate::guard::first_non_finite(weights.as_slice()) {
-            return Err(Error::NonFinite { argument: "weights", index });
-        }
-        let view = LayerMut::new(shape, slot.state)?;
-        for (into, from) in slot.weights.chunks_exact_mut(shape.rows()).zip(weights.iter_columns()) {
-            into.copy_from_slice(from);
-        }
-        if view.coordinates() == Coordinates::Eigenbasis {
-            coordinates::turn(&view, &mut counted, slot.weights, Coordinates::Eigenbasis, scratch);
-        }
-        Ok(())
-    }
-
-    /// The weights of one layer as they are stored: W, or W~ where the layer's
-    /// [`coordinates`](LayerMut::coordinates) are those of the eigenbasis.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`] for a layer that does not exist.
-    pub fn stored_weights(&mut self, layer: usize) -> Result<MatrixMut<'_, T>, Error> {
-        let (slot, _) = self.memory.slot(layer, 0)?;
-        Ok(MatrixMut::over(slot.weights, slot.dense.shape().rows(), slot.dense.shape().columns()))
-    }
-
-    /// The stored weights of all layers at once, input to output.
-    pub fn iter_stored_weights(&mut self) -> impl Iterator<Item = MatrixMut<'_, T>> {
-        self.memory.slots(0).0.map(|slot| {
-            let (rows, columns) = (slot.dense.shape().rows(), slot.dense.shape().columns());
-            MatrixMut::over(slot.weights, rows, columns)
-        })
-    }
-
-    /// Moves the weights of one layer into these coordinates: 2 m n (m + n) operations where they live in the others. A
-    /// fresh learner has the cheaper ones ([`Coordinates::cheaper`]) for its capacity.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`] for a layer that does not exist.
-    pub fn set_coordinates(&mut self, layer: usize, coordinates: Coordinates) -> Result<(), Error> {
-        let mut counted = Counted::new(self.kernels);
-        let (slot, scratch) = self.memory.slot(layer, 0)?;
-        let mut view = LayerMut::new(*slot.dense.shape(), slot.state)?;
-        if view.coordinates() != coordinates {
-            coordinates::turn(&view, &mut counted, slot.weights, coordinates, scratch);
-            view.set_coordinates(coordinates);
-        }
-        Ok(())
     }
 
     /// Spends idle time: at most so many rotations of each factor towards its eigenbasis, from the stored cursor on, and

@@ -28,6 +28,7 @@ mod loss;
 mod memory;
 mod passes;
 mod random;
+mod weights;
 
 pub use activation::Activation;
 pub use initialization::Initialization;
