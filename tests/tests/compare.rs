@@ -248,27 +248,34 @@ fn a_study_agrees_with_the_runs_it_was_made_from() {
     let best = rates.iter().min_by(|left, right| median(left).total_cmp(&median(right))).unwrap();
     let lowest = rates.iter().map(|rate| losses(rate, 6)[1]).fold(f64::INFINITY, f64::min);
 
-    let table = fs::read_to_string(out.join("study.md")).unwrap();
-    let row = table.lines().find(|line| line.starts_with("| diabetes ")).unwrap();
-    let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+    let text = fs::read_to_string(out.join("study.md")).unwrap();
+    let tables: Vec<Vec<&str>> = (text.lines().filter(|line| line.starts_with("| diabetes ")))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let [training, held_out] = tables.as_slice() else { panic!("two tables: {text}") };
     let close = |cell: &str, value: f64| (cell.parse::<f64>().unwrap() / value - 1.0).abs() < 1e-2;
-    let parts = |cell: usize| cells[cell].split(" / ").collect::<Vec<_>>();
-    assert_eq!(cells[1], "3");
-    assert!(close(cells[2], median("\"default\"")) && close(cells[3], median(best)), "{row}");
-    assert!(best.contains(cells[4].trim_end_matches(" (end of grid)")), "{row}");
-    assert!(close(cells[5], median("\"default\"") / median(best)), "{row}");
-    assert!(
-        close(parts(6)[0], losses("\"default\"", 5)[2]) && close(parts(6)[1], losses(best, 5)[2]),
-        "{row}"
-    );
-    let held_out = [losses("\"default\"", 6)[1], losses(best, 6)[1], lowest];
-    assert!(parts(7).into_iter().zip(held_out).all(|(cell, value)| close(cell, value)), "{row}");
-    assert_eq!((cells[8], parts(9)), ("-", vec!["0 of 3", "0 of 27"]));
-    assert!(cells[10].parse::<f64>().unwrap() > 1.0);
-    let wins = usize::from(median("\"default\"") < median(best));
-    assert!(table.contains(&format!("ends lower on {wins} of 1 tasks by training loss")), "{table}");
-    let svg = fs::read_to_string(out.join("study.svg")).unwrap();
-    assert!(svg.contains("diabetes: training loss") && svg.contains("best of nine rates"));
+    let (ours, theirs) = (median("\"default\""), median(best));
+    assert_eq!((training[1], training[7]), ("3", "0 of 3 / 0 of 27"));
+    assert!(close(training[2], ours) && close(training[3], theirs), "{text}");
+    assert!(best.contains(training[4].trim_end_matches(" (end)")), "{text}");
+    assert!(close(training[5], ours / theirs) && training[8].parse::<f64>().unwrap() > 1.0, "{text}");
+    let worst: Vec<&str> = training[6].split(" / ").collect();
+    assert!(close(worst[0], losses("\"default\"", 5)[2]) && close(worst[1], losses(best, 5)[2]), "{text}");
+    let expected = [losses("\"default\"", 6)[1], losses(best, 6)[1], lowest];
+    assert!(held_out[1..4].iter().zip(expected).all(|(cell, value)| close(cell, value)), "{text}");
+    assert_eq!(held_out[4..], ["-"; 3]);
+    let wins = usize::from(ours < theirs);
+    assert!(text.contains(&format!("ahead by training loss on {wins} of 1;")), "{text}");
+    let wins = usize::from(expected[0] < lowest);
+    assert!(text.contains(&format!("the best of Adam's rates for it on {wins} of 1.")), "{text}");
+    for (name, words) in [("study.svg", "training loss"), ("study-held-out.svg", "held-out loss")] {
+        let svg = fs::read_to_string(out.join(name)).unwrap();
+        assert!(svg.contains(&format!("diabetes: {words}")) && svg.contains("Adam, best of nine rates"));
+    }
+    // Nothing is held out of the autoencoder, so there is nothing to draw or to say about it.
+    let out = place.compare("--study --preset digits-autoencoder --epochs 1", "whole").unwrap();
+    let text = fs::read_to_string(out.join("study.md")).unwrap();
+    assert!(!out.join("study-held-out.svg").exists() && !text.contains("by held-out loss"), "{text}");
 }
 
 #[test]

@@ -56,8 +56,8 @@ pub struct Arguments {
     /// Runs every setting of each optimiser's grid instead, and writes grid.json and grid.csv.
     #[arg(long)]
     grid: bool,
-    /// Runs EKFAC's default against Adam at nine rates on every small preset instead, and writes study.csv, study.md and
-    /// study.svg.
+    /// Runs EKFAC's default against Adam at nine rates on every small preset instead, and writes study.csv, study.md,
+    /// study.svg and study-held-out.svg.
     #[arg(long, conflicts_with_all = ["grid", "optimizers"])]
     study: bool,
 }

@@ -57,9 +57,12 @@ impl Entry {
         self.runs.first().map_or(0, |rows| rows.len().saturating_sub(1))
     }
 
-    /// Median and range of the loss against a quantity of an epoch, such as its number.
-    pub(super) fn series(&self, x: impl Fn(&Self, usize) -> f64) -> Series {
-        let loss = |row: &Row| f64::from(row.loss);
+    /// Median and range of a loss against a quantity of an epoch, such as its number.
+    pub(super) fn series(
+        &self,
+        x: impl Fn(&Self, usize) -> f64,
+        loss: impl Fn(&Row) -> f64 + Copy,
+    ) -> Series {
         let points =
             (0..=self.last_epoch()).map(|epoch| (x(self, epoch), self.median(epoch, loss))).collect();
         let mut series = Series::new(self.optimizer.clone(), points);
@@ -99,7 +102,7 @@ pub(super) fn write(folder: &Path, title: &str, entries: &[Entry]) -> Result<(),
     let panel = |label: &str, x: fn(&Entry, usize) -> f64| Panel {
         x: Axis::linear(label),
         y: Axis::logarithmic("training loss"),
-        series: entries.iter().map(|entry| entry.series(x)).collect(),
+        series: entries.iter().map(|entry| entry.series(x, |row| f64::from(row.loss))).collect(),
     };
     let by_epoch = panel("epoch", |_, epoch| epoch as f64);
     let by_seconds = panel("seconds", |entry, epoch| entry.median(epoch, |row| row.seconds));

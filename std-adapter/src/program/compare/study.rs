@@ -47,13 +47,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     };
     let folder = &arguments.out;
     let title = format!("EKFAC's default and Adam at the best of nine rates, {seeds}");
-    let panels: Vec<Panel> = cases.iter().map(panel).collect();
+    let charts = [
+        ("study.svg", chart(&title, "training loss", &cases, |row| Some(row.loss))?),
+        ("study-held-out.svg", chart(&title, "held-out loss", &cases, |row| row.held_out_loss)?),
+    ];
     write_atomically(folder.join("study.csv"), csv(&cases).as_bytes())?;
     write_atomically(folder.join("study.md"), summary::markdown(&title, &cases).as_bytes())?;
-    write_atomically(folder.join("study.svg"), panel_grid(&title, &panels)?.as_bytes())?;
-    text::print(&format!("{title}\n{}\n{}", summary::table(&cases), summary::verdict(&cases)))?;
+    for (name, chart) in charts {
+        chart.map_or(Ok(()), |chart| write_atomically(folder.join(name), chart.as_bytes()))?;
+    }
+    let [training, held_out] = summary::tables(&cases);
+    text::print(&format!(
+        "{title}\n{training}\nheld-out examples\n{held_out}\n{}",
+        summary::verdict(&cases)
+    ))?;
     let folder = folder.display();
-    text::print(&format!("written: {folder}/study.csv, study.md (how to read the table), study.svg"))
+    text::print(&format!(
+        "written: {folder}/study.csv, study.md (how to read the tables), study.svg, study-held-out.svg"
+    ))
 }
 
 /// The preset that was asked for, or the small ones, less those whose files are missing.
@@ -103,18 +114,30 @@ fn cases(
     Ok(tasks.iter().filter_map(case).collect())
 }
 
-fn panel(case: &Case) -> Panel {
+/// A chart with a panel for each task that has this loss; none where no task has it.
+fn chart(
+    title: &str,
+    words: &str,
+    cases: &[Case],
+    loss: impl Fn(&Row) -> Option<f32> + Copy,
+) -> Result<Option<String>, ProgramError> {
+    let loss = |row: &Row| loss(row).map_or(f64::NAN, f64::from);
     let named = |entry: &Entry, label: &str| {
-        let mut series = entry.series(|_, epoch| epoch as f64);
+        let mut series = entry.series(|_, epoch| epoch as f64, loss);
         series.label = label.into();
         series
     };
-    let adam = summary::best(case).map(|adam| named(adam, "Adam, best of nine rates for each task"));
-    Panel {
-        x: Axis::linear("epoch"),
-        y: Axis::logarithmic(format!("{}: training loss", case.task)),
-        series: [named(&case.ekfac, "EKFAC, one default for all")].into_iter().chain(adam).collect(),
-    }
+    let panel = |case: &Case| {
+        let adam = summary::best(case).map(|adam| named(adam, "Adam, best of nine rates"));
+        Panel {
+            x: Axis::linear("epoch"),
+            y: Axis::logarithmic(format!("{}: {words}", case.task)),
+            series: [named(&case.ekfac, "EKFAC, default")].into_iter().chain(adam).collect(),
+        }
+    };
+    let with_it = cases.iter().filter(|case| case.ekfac.median(0, loss).is_finite());
+    let panels: Vec<Panel> = with_it.map(panel).collect();
+    Ok(if panels.is_empty() { None } else { Some(panel_grid(title, &panels)?) })
 }
 
 fn csv(cases: &[Case]) -> String {

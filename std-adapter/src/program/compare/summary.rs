@@ -1,4 +1,4 @@
-//! The table of a study. All numbers are of the last epoch.
+//! The tables of a study. All numbers are of the last epoch.
 
 use super::{
     race::Row,
@@ -18,35 +18,28 @@ pub(super) fn best(case: &Case) -> Option<&Entry> {
     case.adam.iter().min_by(|left, right| median(left).total_cmp(&median(right)))
 }
 
-/// A row a task.
-pub(super) fn table(cases: &[Case]) -> Table {
-    let header = [
-        "task",
-        "epochs",
-        "EKFAC",
-        "Adam",
-        "Adam's best",
-        "ratio",
-        "worst seed",
-        "held-out loss",
-        "held-out accuracy",
-        "not finite",
-        "operations",
-    ];
-    let mut table = new_table(header.map(String::from).to_vec());
-    table.add_rows(cases.iter().filter_map(|case| best(case).map(|adam| cells(case, adam))));
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    table
+/// The tables of training and of held-out examples, a row a task.
+pub(super) fn tables(cases: &[Case]) -> [Table; 2] {
+    let both = || cases.iter().filter_map(|case| best(case).map(|adam| (case, adam)));
+    let training =
+        ["task", "epochs", "EKFAC", "Adam", "Adam at", "ratio", "worst seeds", "not finite", "operations"];
+    let held_out = ["task", "EKFAC's loss", "Adam's", "lowest", "EKFAC's accuracy", "Adam's", "highest"];
+    let table = |header: &[&str], rows: Vec<Vec<String>>| {
+        let mut table = new_table(header.iter().map(ToString::to_string).collect());
+        table.add_rows(rows);
+        table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        table
+    };
+    [
+        table(&training, both().map(|(case, adam)| training_cells(case, adam)).collect()),
+        table(&held_out, both().filter_map(|(case, adam)| held_out_cells(case, adam)).collect()),
+    ]
 }
 
-fn cells(case: &Case, adam: &Entry) -> Vec<String> {
+fn training_cells(case: &Case, adam: &Entry) -> Vec<String> {
     let Case { task, epochs, ekfac, adam: rates } = case;
     let [ours, theirs] = [ekfac, adam].map(|entry| entry.median(*epochs, loss));
     let worst = [ekfac, adam].map(|entry| loss_cell(entry.worst(*epochs, loss)));
-    let held_out = [held_out_loss(ekfac, *epochs), held_out_loss(adam, *epochs), lowest_held_out(case)];
-    let shares = rates.iter().map(|entry| accuracy(entry, *epochs)).filter(|share| share.is_finite());
-    let shares = [accuracy(ekfac, *epochs), accuracy(adam, *epochs), shares.fold(f64::NAN, f64::max)];
-    let is_held_out = held_out_loss(ekfac, 0).is_finite();
     let failures = |entries: &[Entry]| {
         let runs = entries.iter().flat_map(|entry| &entry.runs);
         let failed = runs.clone().filter(|rows| rows.last().is_none_or(|row| !row.loss.is_finite()));
@@ -61,15 +54,29 @@ fn cells(case: &Case, adam: &Entry) -> Vec<String> {
         rate_cell(adam, rates),
         text::number(ours / theirs),
         worst.join(" / "),
-        if is_held_out { held_out.map(loss_cell).join(" / ") } else { "-".into() },
-        if shares.iter().any(|share| share.is_finite()) {
-            shares.map(percent).join(" / ")
-        } else {
-            "-".into()
-        },
         format!("{} / {}", failures(std::slice::from_ref(ekfac)), failures(rates)),
         format!("{:.1}", work(ekfac) / work(adam)),
     ]
+}
+
+fn held_out_cells(case: &Case, adam: &Entry) -> Option<Vec<String>> {
+    let entries = [&case.ekfac, adam];
+    let losses = entries.map(|entry| held_out_loss(entry, case.epochs));
+    let shares = entries.map(|entry| accuracy(entry, case.epochs));
+    let mut cells = vec![case.task.clone()];
+    cells.extend(losses.into_iter().chain([lowest_held_out(case)]).map(loss_cell));
+    cells.extend(shares.into_iter().chain([highest_accuracy(case)]).map(percent));
+    is_held_out(case).then_some(cells)
+}
+
+fn is_held_out(case: &Case) -> bool {
+    held_out_loss(&case.ekfac, 0).is_finite()
+}
+
+/// The highest median accuracy that any of Adam's rates reaches; NaN for a regression.
+fn highest_accuracy(case: &Case) -> f64 {
+    let shares = case.adam.iter().map(|entry| accuracy(entry, case.epochs));
+    shares.filter(|share| share.is_finite()).fold(f64::NAN, f64::max)
 }
 
 /// The lowest median loss over the held-out examples that any of Adam's rates reaches.
@@ -81,52 +88,69 @@ fn lowest_held_out(case: &Case) -> f64 {
 fn rate_cell(best: &Entry, rates: &[Entry]) -> String {
     let ends = [rates.first(), rates.last()];
     let at_end = ends.into_iter().flatten().any(|entry| entry.setting == best.setting);
-    format!("{}{}", best.setting, if at_end { " (end of grid)" } else { "" })
+    format!("{}{}", best.setting, if at_end { " (end)" } else { "" })
 }
 
-/// How many tasks each leads, by the training and by the held-out loss.
+/// How many tasks EKFAC leads, by each measure.
 pub(super) fn verdict(cases: &[Case]) -> String {
-    let ahead = |pairs: Vec<(f64, f64)>| {
-        let won = pairs.iter().filter(|(ours, theirs)| ours < theirs).count();
-        format!("{won} of {}", pairs.len())
+    let both = || cases.iter().filter_map(|case| best(case).map(|adam| (case, adam)));
+    let held_out = || both().filter(|(case, _)| is_held_out(case));
+    // Pairs of EKFAC's value and the other's, of which the lower one is ahead.
+    let ahead = |what: &str, pairs: Vec<[f64; 2]>| {
+        let won = pairs.iter().filter(|[ours, theirs]| ours < theirs).count();
+        let level = pairs.iter().filter(|[ours, theirs]| ours == theirs).count();
+        let level = if level > 0 { format!(", level on {level}") } else { String::new() };
+        (!pairs.is_empty()).then(|| format!("{what} on {won} of {}{level}", pairs.len()))
     };
-    let with_best = || cases.iter().filter_map(|case| best(case).map(|adam| (case, adam)));
-    let training = with_best()
-        .map(|(case, adam)| (case.ekfac.median(case.epochs, loss), adam.median(case.epochs, loss)));
-    let held_out = || with_best().filter(|(case, _)| held_out_loss(&case.ekfac, 0).is_finite());
-    let same = held_out()
-        .map(|(case, adam)| (held_out_loss(&case.ekfac, case.epochs), held_out_loss(adam, case.epochs)));
-    let lowest = held_out().map(|(case, _)| (held_out_loss(&case.ekfac, case.epochs), lowest_held_out(case)));
-    format!(
-        "EKFAC ends lower on {} tasks by training loss; by held-out loss on {} against the same Adam, on {} against the lowest \
-         of Adam's rates.",
-        ahead(training.collect()),
-        ahead(same.collect()),
-        ahead(lowest.collect())
-    )
+    let training =
+        both().map(|(case, adam)| [&case.ekfac, adam].map(|entry| entry.median(case.epochs, loss)));
+    let same =
+        held_out().map(|(case, adam)| [&case.ekfac, adam].map(|entry| held_out_loss(entry, case.epochs)));
+    let lowest = held_out().map(|(case, _)| [held_out_loss(&case.ekfac, case.epochs), lowest_held_out(case)]);
+    // Errors in place of accuracies, so that less is better here too.
+    let errors =
+        held_out().map(|(case, adam)| [&case.ekfac, adam].map(|entry| 1.0 - accuracy(entry, case.epochs)));
+    let errors = errors.filter(|errors| errors.iter().all(|error| error.is_finite()));
+    let measures = [
+        ahead("by training loss", training.collect()),
+        ahead("by held-out loss", same.collect()),
+        ahead("by held-out loss against the best of Adam's rates for it", lowest.collect()),
+        ahead("by held-out accuracy", errors.collect()),
+    ];
+    let measures: Vec<String> = measures.into_iter().flatten().collect();
+    format!("EKFAC ends ahead {}.", measures.join("; "))
 }
 
-/// The table with how to read it.
+/// The tables with how to read them.
 pub(super) fn markdown(title: &str, cases: &[Case]) -> String {
-    let mut table = table(cases);
-    table.load_style(ASCII_MARKDOWN);
+    let [training, held_out] = tables(cases).map(|mut table| {
+        table.load_style(ASCII_MARKDOWN);
+        table
+    });
     format!(
         "# {title}
-
-{table}
 
 {}
 
 All numbers are of the last epoch. \"Adam\" is the one of nine rates with the lowest median training loss, chosen for each task by
-the very runs that are shown; EKFAC has one setting for all. \"(end of grid)\": no rate beyond was tried, and it may be better.
+the very runs that are shown; EKFAC has one setting for all. \"(end)\": at the end of the grid, so a rate beyond may be better.
+
+## Training
+
+{training}
 
 * ratio: EKFAC's loss over Adam's; below 1, EKFAC ends lower.
-* worst seed: the highest training loss of any seed, EKFAC / Adam.
-* held-out loss and accuracy: EKFAC / Adam at that rate / the best that any of Adam's nine rates reaches.
-* not finite: runs that ended so, EKFAC / Adam over all nine rates.
-* operations: multiplications and additions that EKFAC counted, Adam's = 1, for the same number of epochs.
+* worst seeds: the highest loss of any seed, EKFAC's / Adam's.
+* not finite: runs that ended so, EKFAC's / Adam's over all nine rates.
+* operations: multiplications and additions that were counted, Adam's = 1, for the same number of epochs.
 
-Every run is in `study.csv`, and its losses are drawn in `study.svg`.
+## Held-out examples
+
+{held_out}
+
+* lowest, highest: the best that any of Adam's nine rates reaches.
+
+Every run is in `study.csv`; the losses are drawn in `study.svg` and `study-held-out.svg`.
 ",
         verdict(cases)
     )
