@@ -111,6 +111,15 @@ impl Dataset {
         Ok((self.select(training), self.select(validation)))
     }
 
+    /// The first `count` examples, or all where there are fewer, and the rest, both in their order. Unlike
+    /// [`Dataset::split`] it keeps together what belongs together, such as the examples of one subject.
+    #[must_use]
+    pub fn split_at(&self, count: usize) -> (Self, Self) {
+        let order: Vec<usize> = (0..self.examples).collect();
+        let (first, rest) = order.split_at_checked(count).unwrap_or((&order, &[]));
+        (self.select(first), self.select(rest))
+    }
+
     /// Shifts and scales every feature to mean 0 and variance 1 over these examples. Returns what was done, to
     /// [apply](Standardisation::apply) the same to the validation part.
     pub fn standardise(&mut self) -> Standardisation {

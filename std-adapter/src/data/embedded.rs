@@ -1,4 +1,4 @@
-//! Four small data sets that are part of the program, so that examples and tests need no download.
+//! Five small data sets that are part of the program, so that examples and tests need no download.
 //!
 //! Origin and licences are in `data/README.md` of this crate. The files go through the same CSV reader as a
 //! user's; each call parses anew (digits: 117,000 cells, some milliseconds). An error means that the program was
@@ -13,6 +13,7 @@ const BREAST_CANCER: &[u8] = include_bytes!("../../data/breast_cancer.csv");
 const WINE: &[u8] = include_bytes!("../../data/wine_data.csv");
 const DIABETES: &[u8] = include_bytes!("../../data/diabetes_data_raw.csv.gz");
 const DIABETES_TARGETS: &[u8] = include_bytes!("../../data/diabetes_target.csv.gz");
+const SMARTWATCH: &[u8] = include_bytes!("../../data/smartwatch.csv.gz");
 
 /// 1,797 handwritten digits of 8 x 8 pixels, scaled from 0 ..= 16 to 0 ..= 1, in 10 classes.
 ///
@@ -50,6 +51,25 @@ pub fn diabetes() -> Result<Dataset, DataError> {
     let mut data = csv::parse(Source::from_bytes("diabetes", DIABETES)?, &options)?.data;
     let values = csv::parse(Source::from_bytes("diabetes", DIABETES_TARGETS)?, &options)?.data;
     data.targets = Targets::Values { values: values.inputs, width: 1 };
+    Ok(data)
+}
+
+/// 1,465 windows of 3.2 s from a smartwatch during seven shoulder exercises, with 36 raw features: mean, standard
+/// deviation, minimum, maximum, mean size of a step and share of crossings of the mean, for three axes of acceleration
+/// and three of rotation.
+///
+/// Ordered by subject: the last 314 windows are subjects 9 and 10 of ten. Neighbouring windows are much alike, so only
+/// examples of other subjects show how well a network generalises.
+///
+/// # Errors
+/// See the [module](super); only with damaged embedded files.
+pub fn smartwatch() -> Result<Dataset, DataError> {
+    let (header, kind) = (Some(true), TargetKind::Classes);
+    let options = CsvOptions { delimiter: Some(b','), header, targets: vec![Column::Last], kind };
+    let mut data = csv::parse(Source::from_bytes("smartwatch", SMARTWATCH)?, &options)?.data;
+    // The first column is the number of the subject, which is no feature.
+    data.inputs = data.inputs.chunks(data.input_width).flat_map(|row| row.iter().skip(1)).copied().collect();
+    data.input_width -= 1;
     Ok(data)
 }
 

@@ -1,4 +1,5 @@
-//! Data: readers of IDX, NPY and CSV files, raw or gzip, and four small data sets that are part of the program.
+//! Data: readers of IDX, NPY and CSV files, raw or gzip, five small data sets that are part of the
+//! program, a generated one, and MNIST and its relatives where their files are at hand.
 //!
 //! [`Dataset::load`] chooses the reader by the contents; [`idx::read`], [`npy::read`] and [`csv::read`] are the
 //! readers themselves. Examples lie one after another, which is row-major `examples x features` and equally
@@ -25,6 +26,8 @@ mod csv_rows;
 mod dataset;
 mod embedded;
 mod error;
+mod generated;
+mod images;
 mod load;
 mod source;
 mod targets;
@@ -32,7 +35,9 @@ mod targets;
 pub use array::Array;
 pub use csv::{Column, Csv, CsvOptions};
 pub use dataset::{Dataset, Standardisation};
-pub use embedded::{breast_cancer, diabetes, digits, wine};
+pub use embedded::{breast_cancer, diabetes, digits, smartwatch, wine};
 pub use error::DataError;
+pub use generated::ill_conditioned;
+pub use images::{fashion_mnist, mnist};
 pub use load::LoadOptions;
 pub use targets::{TargetKind, Targets};

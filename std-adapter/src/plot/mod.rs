@@ -6,7 +6,7 @@
 //!
 //! The layout follows Tufte 2001 (few rules, labels at the lines) with the colours of Okabe & Ito
 //! 2008, which colour-blind readers can tell apart. A series takes its colour from the place where
-//! its label first occurs, so a label has one colour in both panels of [`two_panels`].
+//! its label first occurs, so a label has one colour in all panels of a chart.
 //!
 //! *Invariant.* The same arguments give the same bytes. A point that has no place on its axis (not
 //! finite, not positive on a logarithmic axis, or beyond `1e150`) is left out, breaks its line, and
@@ -20,12 +20,14 @@
 
 mod bars;
 mod canvas;
+mod grid;
 mod labels;
 mod panel;
 mod prepare;
 mod scale;
 
 pub use bars::bar_chart;
+pub use grid::panel_grid;
 
 use canvas::{Canvas, Drawn, INK, Lettering, SOFT_INK};
 use labels::Key;

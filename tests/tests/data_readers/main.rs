@@ -8,6 +8,7 @@ use ekfac_std::data::{DataError, Targets};
 
 mod csv_files;
 mod idx_files;
+mod made_sets;
 mod npy_files;
 mod sets;
 

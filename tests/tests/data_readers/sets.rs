@@ -145,6 +145,19 @@ fn standardise_gives_mean_0_and_variance_1_and_applies_to_other_data() {
     assert_eq!(empty.scale_by_max(), 1.0);
 }
 
+// Mutant: off by one, a panic beyond the end, targets that do not follow their inputs.
+#[test]
+fn split_at_keeps_the_order() {
+    let data = numbered(5);
+    let (first, rest) = data.split_at(2);
+    assert_eq!((first.inputs, first.examples), (vec![0.0, 0.0, 1.0, -1.0], 2));
+    assert_eq!((rest.targets, rest.examples), (values(&[2.0, 3.0, 4.0], 1), 3));
+    for count in [5, 6] {
+        let (first, rest) = data.split_at(count);
+        assert_eq!((first == data, rest.examples, rest.inputs.len()), (true, 0, 0));
+    }
+}
+
 // The embedded data. Mutant: a damaged file, targets among the inputs, a forgotten scale.
 
 fn counts(data: &Dataset) -> Vec<usize> {

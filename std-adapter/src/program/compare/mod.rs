@@ -1,33 +1,49 @@
 //! `ekfac compare`: the same network from the same start on the same batches, by several optimisers and seeds.
 
+mod batch;
 mod entrants;
 mod presets;
 mod race;
 mod report;
+mod study;
+mod summary;
 
 use super::{ProgramError, text};
 use crate::atomic::write_atomically;
-use clap::{ValueEnum, builder::RangedU64ValueParser};
+use clap::builder::RangedU64ValueParser;
 use entrants::{Optimizer, Setting};
 use indicatif::{ProgressBar, ProgressStyle};
-use presets::{Preset, Task};
+use presets::{Preset, Task, Wishes};
 use race::{Job, Row};
 use report::Entry;
 use serde::Serialize;
-use std::{collections::BTreeMap, fmt::Write, num::NonZero, path::PathBuf, sync::Mutex, thread};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    num::NonZero,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 /// Arguments of `ekfac compare`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// What to train.
-    #[arg(long, value_enum, default_value = "digits-autoencoder")]
-    preset: Preset,
+    /// What to train: digits-autoencoder by default, every small preset in a study.
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
     /// By which optimisers.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "ekfac,ekfac-ra,kfac,soap,adam,sgd")]
     optimizers: Vec<Optimizer>,
-    /// Passes over the data.
-    #[arg(long, default_value_t = 50, value_parser = up_to::<usize>(100_000))]
-    epochs: usize,
+    /// Passes over the data; the preset's own number by default.
+    #[arg(long, value_parser = up_to::<usize>(100_000))]
+    epochs: Option<usize>,
+    /// Examples in a batch, 1 for one at a time; the preset's own number by default.
+    #[arg(long, value_parser = up_to::<usize>(100_000))]
+    batch: Option<usize>,
+    /// Folder with the four IDX files of MNIST, raw or as .gz, for medium-net and paper-net.
+    #[arg(long, value_name = "DIR", required_if_eq_any([("preset", "medium-net"), ("preset", "paper-net")]))]
+    mnist: Option<PathBuf>,
     /// Seeds 1 to this number.
     #[arg(long, default_value_t = 1, value_parser = up_to::<u64>(1_000))]
     seeds: u64,
@@ -40,6 +56,10 @@ pub struct Arguments {
     /// Runs every setting of each optimiser's grid instead, and writes grid.json and grid.csv.
     #[arg(long)]
     grid: bool,
+    /// Runs EKFAC's default against Adam at nine rates on every small preset instead, and writes study.csv, study.md,
+    /// study.svg and study-held-out.svg.
+    #[arg(long, conflicts_with_all = ["grid", "optimizers"])]
+    study: bool,
 }
 
 /// A number from 1 to `most`.
@@ -53,7 +73,10 @@ fn up_to<T: TryFrom<u64> + Clone + Send + Sync>(most: u64) -> RangedU64ValuePars
 /// A folder or file that cannot be written.
 pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     report::open_folder(&arguments.out)?;
-    let task = arguments.preset.task()?;
+    if arguments.study {
+        return study::run(arguments);
+    }
+    let task = arguments.preset.unwrap_or(Preset::DigitsAutoencoder).task(arguments.wishes())?;
     let mut optimizers = arguments.optimizers.clone();
     // Each once, in the order of the table: the slow ones start first, so that none of them is left to one thread at the end.
     optimizers.sort_unstable();
@@ -65,7 +88,13 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
         })
         .collect();
     let entries = race(arguments, &task, &settings)?;
-    if arguments.grid { finish_grid(arguments, &entries) } else { finish(arguments, &entries) }
+    if arguments.grid { finish_grid(arguments, &task, &entries) } else { finish(arguments, &task, &entries) }
+}
+
+impl Arguments {
+    fn wishes(&self) -> Wishes<'_> {
+        Wishes { batch: self.batch, epochs: self.epochs, mnist: self.mnist.as_deref() }
+    }
 }
 
 fn race(
@@ -75,25 +104,16 @@ fn race(
 ) -> Result<Vec<Entry>, ProgramError> {
     let jobs: Vec<Job<'_>> = (settings.iter())
         .flat_map(|(optimizer, setting)| {
-            (1..=arguments.seeds).map(|seed| Job { optimizer: optimizer.name(), setting, seed })
+            (1..=arguments.seeds).map(|seed| Job { task, optimizer: optimizer.name(), setting, seed })
         })
         .collect();
-    let threads =
-        arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
-    let bar = ProgressBar::new((jobs.len() * (arguments.epochs + 1)) as u64);
-    bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} epochs  {msg}")?);
     let losses = Mutex::new(BTreeMap::new());
-    let notify = |job: &Job<'_>, row: &Row| {
-        if let Ok(mut losses) = losses.lock() {
-            losses.insert(job.optimizer.clone(), row.loss);
-            bar.set_message(
-                losses.iter().fold(String::new(), |text, (name, loss)| text + &format!("{name} {loss:.3} ")),
-            );
-        }
-        bar.inc(1);
-    };
-    let mut runs = race::run_all(task, &jobs, arguments.epochs, threads, &notify)?.into_iter();
-    bar.finish_and_clear();
+    let mut runs = run_all(arguments, &jobs, &|job, row| {
+        let mut losses = losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.insert(job.optimizer.clone(), row.loss);
+        losses.iter().fold(String::new(), |text, (name, loss)| text + &format!("{name} {loss:.3} "))
+    })?
+    .into_iter();
     let entry = |(optimizer, setting): &(Optimizer, Setting)| Entry {
         optimizer: optimizer.name(),
         setting: setting.words.clone(),
@@ -102,15 +122,32 @@ fn race(
     Ok(settings.iter().map(entry).collect())
 }
 
-fn finish(arguments: &Arguments, entries: &[Entry]) -> Result<(), ProgramError> {
-    let preset =
-        arguments.preset.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string());
+/// All runs in the order of the list, under a progress bar with a message about the latest epoch.
+fn run_all(
+    arguments: &Arguments,
+    jobs: &[Job<'_>],
+    message: &(dyn Fn(&Job<'_>, &Row) -> String + Sync),
+) -> Result<Vec<Vec<Row>>, ProgramError> {
+    let threads =
+        arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+    let bar = ProgressBar::new(jobs.iter().map(|job| job.task.epochs as u64 + 1).sum());
+    bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} epochs  {msg}")?);
+    let notify = |job: &Job<'_>, row: &Row| {
+        bar.set_message(message(job, row));
+        bar.inc(1);
+    };
+    let runs = race::run_all(jobs, threads, &notify)?;
+    bar.finish_and_clear();
+    Ok(runs)
+}
+
+fn finish(arguments: &Arguments, task: &Task, entries: &[Entry]) -> Result<(), ProgramError> {
     let title = match arguments.seeds {
-        1 => format!("{preset}, one seed"),
-        seeds => format!("{preset}, median and range of {seeds} seeds"),
+        1 => format!("{}, one seed", task.name),
+        seeds => format!("{}, median and range of {seeds} seeds", task.name),
     };
     report::write(&arguments.out, &title, entries)?;
-    text::print(&format!("{title}\n{}", report::table(entries, arguments.epochs)))?;
+    text::print(&format!("{title}\n{}", report::table(entries, task.epochs)))?;
     let folder = arguments.out.display();
     text::print(&format!(
         "written: {folder}/results.json, results.csv, loss.svg, operations.svg (open loss.svg in a browser)"
@@ -128,8 +165,8 @@ struct GridRow<'a> {
     loss: f32,
 }
 
-fn finish_grid(arguments: &Arguments, entries: &[Entry]) -> Result<(), ProgramError> {
-    let shown = report::shown(arguments.epochs);
+fn finish_grid(arguments: &Arguments, task: &Task, entries: &[Entry]) -> Result<(), ProgramError> {
+    let shown = report::shown(task.epochs);
     let rows = entries.iter().flat_map(|entry| entry.runs.iter().flatten().map(move |row| (entry, row)));
     let rows: Vec<GridRow<'_>> = rows
         .filter(|(_, row)| shown.contains(&row.epoch))

@@ -1,12 +1,12 @@
 //! What is compared on: a data set, a network and a batch size, as plain data.
 
 use crate::{
-    Network,
     data::{self, DataError, Dataset},
     program::ProgramError,
 };
 use clap::ValueEnum;
-use ekfac::{Activation, Dense, Error, Evaluation, Loss, Targets, net::dense_layers};
+use ekfac::{Activation, Dense, Loss, net::dense_layers};
+use std::path::Path;
 
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,141 +19,240 @@ pub(super) enum Preset {
     Wine,
     /// 30-16-2 on the breast-cancer data, standardised: tanh, softmax cross-entropy, batch 16.
     BreastCancer,
+    /// 10-16-1 on the diabetes data, inputs standardised, raw targets around 150: tanh, half squared error, batch 16.
+    Diabetes,
+    /// 36-24-7 on smartwatch windows, standardised: tanh, softmax cross-entropy, batch 16; two of ten subjects are held out.
+    Smartwatch,
+    /// 32-32-4 on a generated regression of condition 10,000 with targets around 100: tanh, half summed squared error, batch 50.
+    IllConditioned,
+    /// 784-64-10 on 10,000 images of Debian's Fashion-MNIST: tanh, softmax cross-entropy, batch 100.
+    FashionClassifier,
+    /// 784-128-32-128-784 on the same images: tanh, linear at the code and the output, half summed squared error, batch 200.
+    FashionAutoencoder,
+    /// 784-256-64-16-64-256-784 on 10,000 images of MNIST (--mnist): as the autoencoder before, batch 200.
+    MediumNet,
+    /// 784-1000-500-250-30-250-500-1000-784 on the same images: as the autoencoder before, batch 200.
+    PaperNet,
 }
 
-/// A preset as plain data: tanh but for linear outputs, and a linear code where there is one.
+/// A preset as plain data: tanh but for linear outputs.
 struct Protocol {
     sizes: &'static [usize],
-    /// The layer without an activation.
+    /// The layer without an activation whose output is the code of an autoencoder, which is to reproduce its inputs.
     code: Option<usize>,
     loss: Loss,
     batch: usize,
-    data: fn() -> Result<Dataset, DataError>,
+    epochs: usize,
+    data: Data,
     standardised: bool,
-    /// The share of the examples that is held out.
-    held_out: f64,
 }
+
+/// Where examples come from and which of them are held out, the same for every seed.
+#[derive(Clone, Copy)]
+enum Data {
+    /// All are trained on.
+    Whole(Table),
+    /// A fifth, chosen at random, is held out.
+    Fifth(Table),
+    /// So many from the end are held out.
+    Last(Table, usize),
+    /// The first training images, and the first test images held out.
+    FashionMnist,
+    /// Likewise, from the user's folder.
+    Mnist,
+}
+
+type Table = fn() -> Result<Dataset, DataError>;
+
+const TRAINING_IMAGES: usize = 10_000;
+const HELD_OUT_IMAGES: usize = 2_000;
 
 const CLASSIFIER: Protocol = Protocol {
     sizes: &[64, 32, 10],
     code: None,
     loss: Loss::SoftmaxCrossEntropy,
     batch: 32,
-    data: data::digits,
+    epochs: 20,
+    data: Data::Fifth(data::digits),
     standardised: false,
-    held_out: 0.2,
 };
-const WINE: Protocol =
-    Protocol { sizes: &[13, 16, 3], batch: 16, data: data::wine, standardised: true, ..CLASSIFIER };
-const BREAST_CANCER: Protocol = Protocol { sizes: &[30, 16, 2], data: data::breast_cancer, ..WINE };
+const WINE: Protocol = Protocol {
+    sizes: &[13, 16, 3],
+    batch: 16,
+    epochs: 50,
+    data: Data::Fifth(data::wine),
+    standardised: true,
+    ..CLASSIFIER
+};
+const BREAST_CANCER: Protocol =
+    Protocol { sizes: &[30, 16, 2], data: Data::Fifth(data::breast_cancer), ..WINE };
+// The last 314 windows are those of subjects 9 and 10.
+const SMARTWATCH: Protocol =
+    Protocol { sizes: &[36, 24, 7], epochs: 30, data: Data::Last(data::smartwatch, 314), ..WINE };
+const DIABETES: Protocol = Protocol {
+    sizes: &[10, 16, 1],
+    loss: Loss::SquaredError,
+    epochs: 100,
+    data: Data::Fifth(data::diabetes),
+    ..WINE
+};
+const ILL_CONDITIONED: Protocol = Protocol {
+    sizes: &[32, 32, 4],
+    batch: 50,
+    epochs: 50,
+    data: Data::Fifth(|| Ok(data::ill_conditioned(1))),
+    standardised: false,
+    ..DIABETES
+};
+const FASHION_CLASSIFIER: Protocol =
+    Protocol { sizes: &[784, 64, 10], batch: 100, epochs: 5, data: Data::FashionMnist, ..CLASSIFIER };
 const AUTOENCODER: Protocol = Protocol {
     sizes: &[64, 48, 24, 12, 24, 48, 64],
     code: Some(2),
     loss: Loss::SquaredError,
     batch: 100,
-    data: digits_to_themselves,
+    epochs: 50,
+    data: Data::Whole(data::digits),
     standardised: false,
-    held_out: 0.0,
 };
-
-fn digits_to_themselves() -> Result<Dataset, DataError> {
-    let mut data = data::digits()?;
-    data.targets = data::Targets::Values { values: data.inputs.clone(), width: data.input_width };
-    Ok(data)
-}
+const FASHION_AUTOENCODER: Protocol = Protocol {
+    sizes: &[784, 128, 32, 128, 784],
+    code: Some(1),
+    batch: 200,
+    epochs: 20,
+    data: Data::FashionMnist,
+    ..AUTOENCODER
+};
+const MEDIUM_NET: Protocol = Protocol {
+    sizes: &[784, 256, 64, 16, 64, 256, 784],
+    code: Some(2),
+    data: Data::Mnist,
+    ..FASHION_AUTOENCODER
+};
+const PAPER_NET: Protocol =
+    Protocol { sizes: &[784, 1000, 500, 250, 30, 250, 500, 1000, 784], code: Some(3), ..MEDIUM_NET };
 
 /// A preset made ready.
 pub(super) struct Task {
+    /// The preset's name on the command line.
+    pub(super) name: String,
     /// Layers of the network.
     pub(super) layers: Vec<Dense>,
     /// Its loss.
     pub(super) loss: Loss,
     /// Examples in a batch.
     pub(super) batch: usize,
+    /// Passes over the data.
+    pub(super) epochs: usize,
     /// The examples that are trained on.
     pub(super) training: Dataset,
     /// Others, where some are held out.
     pub(super) held_out: Option<Dataset>,
 }
 
+/// What the user wants otherwise than the preset.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wishes<'a> {
+    /// Examples in a batch.
+    pub(super) batch: Option<usize>,
+    /// Passes over the data.
+    pub(super) epochs: Option<usize>,
+    /// The folder of MNIST.
+    pub(super) mnist: Option<&'a Path>,
+}
+
+impl Data {
+    /// Training examples, and those held out.
+    fn load(self, mnist: Option<&Path>) -> Result<(Dataset, Option<Dataset>), ProgramError> {
+        Ok(match self {
+            Data::Whole(table) => (table()?, None),
+            Data::Fifth(table) => {
+                let (training, held_out) = table()?.split(0.2, 0)?;
+                (training, Some(held_out))
+            }
+            Data::Last(table, count) => {
+                let data = table()?;
+                let (training, held_out) = data.split_at(data.examples.saturating_sub(count));
+                (training, Some(held_out))
+            }
+            Data::FashionMnist => first_images(data::fashion_mnist()?),
+            Data::Mnist => {
+                let folder = mnist.ok_or("this preset needs MNIST: name its folder with --mnist")?;
+                first_images(data::mnist(folder)?)
+            }
+        })
+    }
+}
+
+fn first_images((training, test): (Dataset, Dataset)) -> (Dataset, Option<Dataset>) {
+    (training.split_at(TRAINING_IMAGES).0, Some(test.split_at(HELD_OUT_IMAGES).0))
+}
+
+/// The inputs as their own targets.
+fn reproduce(data: &mut Dataset) {
+    data.targets = data::Targets::Values { values: data.inputs.clone(), width: data.input_width };
+}
+
 impl Preset {
+    /// Those of a study, which take seconds; the last one needs a package.
+    pub(super) const SMALL: [Preset; 8] = [
+        Preset::DigitsAutoencoder,
+        Preset::DigitsClassifier,
+        Preset::BreastCancer,
+        Preset::Wine,
+        Preset::Diabetes,
+        Preset::Smartwatch,
+        Preset::IllConditioned,
+        Preset::FashionClassifier,
+    ];
+
+    /// The name on the command line.
+    #[must_use]
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+
     fn protocol(self) -> Protocol {
         match self {
             Preset::DigitsAutoencoder => AUTOENCODER,
             Preset::DigitsClassifier => CLASSIFIER,
             Preset::Wine => WINE,
             Preset::BreastCancer => BREAST_CANCER,
+            Preset::Diabetes => DIABETES,
+            Preset::Smartwatch => SMARTWATCH,
+            Preset::IllConditioned => ILL_CONDITIONED,
+            Preset::FashionClassifier => FASHION_CLASSIFIER,
+            Preset::FashionAutoencoder => FASHION_AUTOENCODER,
+            Preset::MediumNet => MEDIUM_NET,
+            Preset::PaperNet => PAPER_NET,
         }
     }
 
     /// Loads the data and builds the layers.
     ///
     /// # Errors
-    /// Those of the embedded data, which are none.
-    pub(super) fn task(self) -> Result<Task, ProgramError> {
-        let Protocol { sizes, code, loss, batch, data, standardised, held_out } = self.protocol();
+    /// Files of images that are missing or damaged, and a batch larger than the training set.
+    pub(super) fn task(self, wishes: Wishes<'_>) -> Result<Task, ProgramError> {
+        let Protocol { sizes, code, loss, batch, epochs, data, standardised } = self.protocol();
         let mut layers = dense_layers(sizes, Activation::Tanh, Activation::Identity)?.to_vec();
-        if let Some(layer) = code.and_then(|index| layers.get_mut(index)) {
-            *layer = Dense::with_shape(*layer.shape(), Activation::Identity);
-        }
-        let (mut training, mut rest) = (data()?, None);
-        if held_out > 0.0 {
-            // Every seed holds out the same examples.
-            let parts = training.split(held_out, 0)?;
-            (training, rest) = (parts.0, Some(parts.1));
-        }
+        let (mut training, mut held_out) = data.load(wishes.mnist)?;
         if standardised {
             let standardisation = training.standardise();
-            rest.iter_mut().try_for_each(|rest| standardisation.apply(rest))?;
+            held_out.iter_mut().try_for_each(|held_out| standardisation.apply(held_out))?;
         }
-        Ok(Task { layers, loss, batch, training, held_out: rest })
-    }
-}
-
-/// Examples gathered into a batch.
-#[derive(Default)]
-pub(super) struct Batch {
-    /// Inputs, one example after another.
-    pub(super) inputs: Vec<f32>,
-    values: Vec<f32>,
-    labels: Vec<u32>,
-}
-
-impl Batch {
-    /// All examples.
-    pub(super) fn whole(data: &Dataset) -> Self {
-        let mut batch = Self::default();
-        batch.gather(data, &(0..data.examples).collect::<Vec<_>>());
-        batch
-    }
-
-    /// Loss and accuracy over them.
-    pub(super) fn evaluate(&self, network: &mut Network<f32>) -> Result<Evaluation<f32>, Error> {
-        network.evaluate(&self.inputs, self.targets())
-    }
-
-    /// Gathers the examples of these indices.
-    pub(super) fn gather(&mut self, data: &Dataset, indices: &[usize]) {
-        let rows = |values: &[f32], width: usize, into: &mut Vec<f32>| {
-            into.clear();
-            indices
-                .iter()
-                .for_each(|index| into.extend_from_slice(&values[index * width..(index + 1) * width]));
-        };
-        rows(&data.inputs, data.input_width, &mut self.inputs);
-        match &data.targets {
-            data::Targets::Classes { labels, .. } => {
-                self.labels.clear();
-                self.labels.extend(indices.iter().map(|index| labels[*index]));
-            }
-            data::Targets::Values { values, width } => rows(values, *width, &mut self.values),
-            data::Targets::None => {}
+        if let Some(layer) = code.and_then(|index| layers.get_mut(index)) {
+            *layer = Dense::with_shape(*layer.shape(), Activation::Identity);
+            held_out.iter_mut().chain([&mut training]).for_each(reproduce);
         }
-    }
-
-    /// Their targets.
-    #[must_use]
-    pub(super) fn targets(&self) -> Targets<'_, f32> {
-        if self.labels.is_empty() { Targets::Values(&self.values) } else { Targets::Classes(&self.labels) }
+        let batch = wishes.batch.unwrap_or(batch);
+        if batch > training.examples {
+            let problem = format!(
+                "a batch of {batch} is more than the {} training examples; name a smaller one with --batch",
+                training.examples
+            );
+            return Err(problem.into());
+        }
+        let epochs = wishes.epochs.unwrap_or(epochs);
+        Ok(Task { name: self.name(), layers, loss, batch, epochs, training, held_out })
     }
 }

@@ -4,8 +4,9 @@
 //! apart, do not depend on the number of threads. A run that diverges ends with losses that are not finite.
 
 use super::{
+    batch::Batch,
     entrants::{Method, Setting},
-    presets::{Batch, Task},
+    presets::Task,
 };
 use crate::{
     Network,
@@ -41,13 +42,18 @@ pub(super) struct Row {
     pub(super) rotations: f64,
     /// Multiplications and additions counted so far.
     pub(super) operations: u64,
-    /// The share of held-out examples classified correctly, where the preset holds some out.
+    /// Loss over the held-out examples, where the preset holds some out; `null` once it is not finite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) held_out_loss: Option<f32>,
+    /// The share of held-out examples classified correctly, for classifiers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) accuracy: Option<f32>,
 }
 
 /// A run to be done.
 pub(super) struct Job<'a> {
+    /// What is trained, and for how long.
+    pub(super) task: &'a Task,
     /// The optimiser's name.
     pub(super) optimizer: String,
     /// Its setting.
@@ -61,9 +67,7 @@ pub(super) struct Job<'a> {
 /// # Errors
 /// The first error of a run.
 pub(super) fn run_all(
-    task: &Task,
     jobs: &[Job<'_>],
-    epochs: usize,
     threads: usize,
     notify: &(dyn Fn(&Job<'_>, &Row) + Sync),
 ) -> Result<Vec<Vec<Row>>, ProgramError> {
@@ -73,7 +77,7 @@ pub(super) fn run_all(
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
                 while let Some(index) = take(&next) {
-                    let rows = run(task, &jobs[index], epochs, notify).map_err(|error| error.to_string());
+                    let rows = run(&jobs[index], notify).map_err(|error| error.to_string());
                     results.lock().unwrap_or_else(PoisonError::into_inner)[index] = rows;
                 }
             });
@@ -140,12 +144,8 @@ impl Stepper {
     }
 }
 
-fn run(
-    task: &Task,
-    job: &Job<'_>,
-    epochs: usize,
-    notify: &(dyn Fn(&Job<'_>, &Row) + Sync),
-) -> Result<Vec<Row>, ProgramError> {
+fn run(job: &Job<'_>, notify: &(dyn Fn(&Job<'_>, &Row) + Sync)) -> Result<Vec<Row>, ProgramError> {
+    let Job { task, .. } = *job;
     let config = match &job.setting.method {
         Method::Natural(config) => *config,
         _ => Config::default(),
@@ -160,8 +160,8 @@ fn run(
     }
     let (training, held_out) = (Batch::whole(&task.training), task.held_out.as_ref().map(Batch::whole));
     let (mut batch, mut seconds, mut alive) = (Batch::default(), Duration::ZERO, true);
-    let mut rows = Vec::with_capacity(epochs + 1);
-    for epoch in 0..=epochs {
+    let mut rows = Vec::with_capacity(task.epochs + 1);
+    for epoch in 0..=task.epochs {
         if epoch > 0 && alive {
             let start = Instant::now();
             for indices in shuffled(task.training.examples, job.seed, epoch).chunks_exact(task.batch) {
@@ -181,6 +181,7 @@ fn run(
             seconds: seconds.as_secs_f64(),
             rotations: progress.rotations as f64 / progress.steps.max(1) as f64,
             operations: progress.operations + stepper.operations(),
+            held_out_loss: held_out.map(|held_out| if alive { held_out.loss } else { f32::NAN }),
             accuracy: held_out.and_then(accuracy),
         };
         notify(job, &row);

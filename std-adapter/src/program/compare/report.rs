@@ -44,12 +44,25 @@ impl Entry {
         }
     }
 
-    fn last_epoch(&self) -> usize {
+    /// The largest over the seeds; infinite where one diverged.
+    pub(super) fn worst(&self, epoch: usize, quantity: impl Fn(&Row) -> f64) -> f64 {
+        let values = self.runs.iter().filter_map(|rows| rows.get(epoch)).map(quantity);
+        values
+            .map(|value| if value.is_nan() { f64::INFINITY } else { value })
+            .fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// The number of epochs.
+    pub(super) fn last_epoch(&self) -> usize {
         self.runs.first().map_or(0, |rows| rows.len().saturating_sub(1))
     }
 
-    fn series(&self, x: impl Fn(&Self, usize) -> f64) -> Series {
-        let loss = |row: &Row| f64::from(row.loss);
+    /// Median and range of a loss against a quantity of an epoch, such as its number.
+    pub(super) fn series(
+        &self,
+        x: impl Fn(&Self, usize) -> f64,
+        loss: impl Fn(&Row) -> f64 + Copy,
+    ) -> Series {
         let points =
             (0..=self.last_epoch()).map(|epoch| (x(self, epoch), self.median(epoch, loss))).collect();
         let mut series = Series::new(self.optimizer.clone(), points);
@@ -89,7 +102,7 @@ pub(super) fn write(folder: &Path, title: &str, entries: &[Entry]) -> Result<(),
     let panel = |label: &str, x: fn(&Entry, usize) -> f64| Panel {
         x: Axis::linear(label),
         y: Axis::logarithmic("training loss"),
-        series: entries.iter().map(|entry| entry.series(x)).collect(),
+        series: entries.iter().map(|entry| entry.series(x, |row| f64::from(row.loss))).collect(),
     };
     let by_epoch = panel("epoch", |_, epoch| epoch as f64);
     let by_seconds = panel("seconds", |entry, epoch| entry.median(epoch, |row| row.seconds));
@@ -102,17 +115,19 @@ pub(super) fn write(folder: &Path, title: &str, entries: &[Entry]) -> Result<(),
 }
 
 fn csv(rows: &[&Row]) -> String {
+    let held_out = rows.iter().any(|row| row.held_out_loss.is_some());
     let judged = rows.iter().any(|row| row.accuracy.is_some());
     let mut text = String::from("optimizer,seed,epoch,loss,seconds,rotations,operations");
+    text.push_str(if held_out { ",held_out_loss" } else { "" });
     text.push_str(if judged { ",accuracy\n" } else { "\n" });
     for row in rows {
-        let Row { optimizer, seed, epoch, loss, seconds, rotations, operations, accuracy } = row;
+        let Row { optimizer, seed, epoch, loss, seconds, rotations, operations, .. } = row;
         let loss = csv_cell(*loss);
         let _ = write!(text, "{optimizer},{seed},{epoch},{loss},{seconds},{rotations},{operations}");
-        let _ = match accuracy {
-            Some(accuracy) => writeln!(text, ",{accuracy}"),
-            None => writeln!(text),
-        };
+        for value in row.held_out_loss.iter().chain(&row.accuracy) {
+            let _ = write!(text, ",{}", csv_cell(*value));
+        }
+        text.push('\n');
     }
     text
 }
@@ -122,7 +137,8 @@ pub(super) fn csv_cell(value: f32) -> String {
     if value.is_finite() { value.to_string() } else { String::new() }
 }
 
-fn new_table(header: Vec<String>) -> Table {
+/// A table for the terminal.
+pub(super) fn new_table(header: Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(header);
     table
@@ -149,8 +165,11 @@ pub(super) fn table(entries: &[Entry], epochs: usize) -> Table {
     let shown = shown(epochs);
     let mut header = vec!["optimiser".to_string(), "setting".into()];
     header.extend(shown.iter().map(|epoch| format!("loss @{epoch}")));
-    let accuracy = |entry: &Entry| entry.median(epochs, |row| row.accuracy.map_or(f64::NAN, f64::from));
-    let judged = entries.iter().any(|entry| accuracy(entry).is_finite());
+    let (held_out, judged) = (
+        entries.iter().any(|entry| held_out_loss(entry, 0).is_finite()),
+        entries.iter().any(|entry| accuracy(entry, 0).is_finite()),
+    );
+    header.extend(held_out.then(|| "held-out loss".to_string()));
     header.extend(judged.then(|| "held-out accuracy".to_string()));
     header.extend(["seconds", "rotations/step", "operations / SGD"].map(String::from));
     let mut table = new_table(header);
@@ -159,7 +178,8 @@ pub(super) fn table(entries: &[Entry], epochs: usize) -> Table {
     for entry in entries {
         let mut cells = vec![entry.optimizer.clone(), entry.setting.clone()];
         cells.extend(shown.iter().map(|epoch| loss_cell(entry.median(*epoch, |row| f64::from(row.loss)))));
-        cells.extend(judged.then(|| percent(accuracy(entry))));
+        cells.extend(held_out.then(|| loss_cell(held_out_loss(entry, epochs))));
+        cells.extend(judged.then(|| percent(accuracy(entry, epochs))));
         cells.push(format!("{:.1}", entry.median(epochs, |row| row.seconds)));
         cells.push(format!("{:.0}", entry.median(epochs, |row| row.rotations)));
         cells.push(sgd.map_or_else(|| "-".into(), |sgd| format!("{:.1}", work(entry) / sgd)));
@@ -169,11 +189,22 @@ pub(super) fn table(entries: &[Entry], epochs: usize) -> Table {
     table
 }
 
-fn percent(share: f64) -> String {
+/// The median loss over the held-out examples; not finite where there are none.
+pub(super) fn held_out_loss(entry: &Entry, epoch: usize) -> f64 {
+    entry.median(epoch, |row| row.held_out_loss.map_or(f64::NAN, f64::from))
+}
+
+/// The median share of held-out examples classified correctly; not finite where that says nothing.
+pub(super) fn accuracy(entry: &Entry, epoch: usize) -> f64 {
+    entry.median(epoch, |row| row.accuracy.map_or(f64::NAN, f64::from))
+}
+
+/// A share for a table.
+pub(super) fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "-".into() }
 }
 
 /// A loss for a table.
-fn loss_cell(loss: f64) -> String {
+pub(super) fn loss_cell(loss: f64) -> String {
     if loss.is_finite() { text::number(loss) } else { "diverged".into() }
 }
