@@ -22,7 +22,7 @@ use crate::{
     Blend, Error, MatrixMut, MatrixRef, Scalar,
     carve::Carver,
     error::expect_length,
-    jacobi::{self, Budget, Companion, Cursor, Limits, Report, Turn, Walked},
+    jacobi::{self, Budget, Companion, Cursor, Limits, Negligible, Report, Turn, Walked},
     kernels::{Counted, dot},
     shape::{CURSORS, factor_words, packed_words},
 };
@@ -192,26 +192,36 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         for _ in 0..report.rotations.min(jacobi::pairs(self.size + 1)) {
             restore(self.basis, self.size, &mut cursor);
         }
-        self.set_cursor(Place::Orthogonality, cursor);
+        self.set_cursor(Place::Orthogonality, cursor.normal(self.size + 1));
         report
     }
 
     /// Rotates pairs beyond the threshold from the stored cursor on, within the budget.
     pub(crate) fn rotate(
         &mut self,
-        mut companions: [Companion<'_, T>; COMPANIONS],
+        companions: &mut [Companion<'_, T>],
         threshold: T,
         budget: Budget,
     ) -> Walked {
+        // In a null space the entries are rounding of the larger ones, and rotating them would waste the budget.
+        let floor = T::EPSILON * self.trace();
         let (mut walk, mut care) = (self.cursor(Place::Walk), self.cursor(Place::Orthogonality));
         let Self { size, covariance, basis, .. } = self;
-        let walked = jacobi::walk(covariance, *size, &mut walk, threshold, budget, &mut |p, q, rotation| {
-            Companion::columns(basis, *size, Turn::Linear).rotate(p, q, rotation);
-            companions.iter_mut().for_each(|companion| companion.rotate(p, q, rotation));
-            restore(basis, *size, &mut care);
-        });
-        self.set_cursor(Place::Walk, walk);
-        self.set_cursor(Place::Orthogonality, care);
+        let walked = jacobi::walk(
+            covariance,
+            *size,
+            &mut walk,
+            Negligible { threshold, floor },
+            budget,
+            &mut |p, q, rotation| {
+                Companion::columns(basis, *size, Turn::Linear).rotate(p, q, rotation);
+                companions.iter_mut().for_each(|companion| companion.rotate(p, q, rotation));
+                restore(basis, *size, &mut care);
+            },
+        );
+        let size = self.size;
+        self.set_cursor(Place::Walk, walk.normal(size));
+        self.set_cursor(Place::Orthogonality, care.normal(size + 1));
         walked
     }
 

@@ -71,6 +71,15 @@ pub struct Walked {
     pub checks: u32,
 }
 
+/// Which pairs a [`walk`] skips.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Negligible<T> {
+    /// Those with |c_pq| <= threshold sqrt(c_pp c_qq).
+    pub threshold: T,
+    /// Those with |c_pq| <= floor.
+    pub floor: T,
+}
+
 /// Where a cyclic walk over all pairs p < q goes on, row by row. Any two numbers are a place: those beyond the matrix
 /// start the next row, or the next round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +91,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// The same place in its plainest form: a pair p < q of a matrix of at least two rows.
+    pub(crate) fn normal(self, size: usize) -> Self {
+        let (row, column) = self.pair(size);
+        Self { row, column }
+    }
+
     /// The pair at this place in a matrix of at least two rows.
     pub(crate) fn pair(self, size: usize) -> (usize, usize) {
         if self.row < size && self.column > self.row && self.column < size {
@@ -180,12 +195,12 @@ pub fn diagonalise<T: Scalar>(
         packed.iter_mut().for_each(|value| *value = value.times_power_of_two(-exponent));
     }
     let mut report = Report { sweeps: 0, rotations: 0, off_diagonal: T::ZERO, converged: false };
+    let negligible = Negligible { threshold: limits.threshold, floor: T::ZERO };
     while report.sweeps < limits.sweeps && !report.converged {
         let sweep = Budget { rotations: u32::MAX, checks: pairs(size) };
-        let walked =
-            walk(packed, size, &mut Cursor::default(), limits.threshold, sweep, &mut |p, q, turn| {
-                companions.iter_mut().for_each(|companion| companion.rotate(p, q, turn));
-            });
+        let walked = walk(packed, size, &mut Cursor::default(), negligible, sweep, &mut |p, q, turn| {
+            companions.iter_mut().for_each(|companion| companion.rotate(p, q, turn));
+        });
         let rotations = walked.rotations;
         report.sweeps += 1;
         report.rotations += rotations;
@@ -267,14 +282,14 @@ pub fn walk<T: Scalar>(
     packed: &mut [T],
     size: usize,
     cursor: &mut Cursor,
-    threshold: T,
+    negligible: Negligible<T>,
     budget: Budget,
     turn: &mut dyn FnMut(usize, usize, &Rotation<T>),
 ) -> Walked {
     let size = within(size, packed);
     let mut walked = Walked { rotations: 0, checks: 0 };
     while walked.rotations < budget.rotations {
-        let Some((p, q)) = seek(packed, size, cursor, threshold, budget.checks, &mut walked.checks) else {
+        let Some((p, q)) = seek(packed, size, cursor, negligible, budget.checks, &mut walked.checks) else {
             break;
         };
         let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
@@ -292,7 +307,7 @@ fn seek<T: Scalar>(
     packed: &[T],
     size: usize,
     cursor: &mut Cursor,
-    threshold: T,
+    negligible: Negligible<T>,
     most: u32,
     checks: &mut u32,
 ) -> Option<(usize, usize)> {
@@ -312,7 +327,7 @@ fn seek<T: Scalar>(
             let c_pq = packed.get(index).copied().unwrap_or(T::ZERO);
             let c_qq = diagonal(packed, q);
             index += q + 1;
-            if !is_negligible(c_pq, c_pp, c_qq, threshold) {
+            if !negligible.holds(c_pq, c_pp, c_qq) {
                 *cursor = Cursor { row: p, column: q + 1 };
                 return Some((p, q));
             }
@@ -322,18 +337,21 @@ fn seek<T: Scalar>(
     None
 }
 
-/// |c_pq| <= threshold sqrt(|c_pp c_qq|), by squares where these keep their digits: a device has no fast root.
-fn is_negligible<T: Scalar>(c_pq: T, c_pp: T, c_qq: T, threshold: T) -> bool {
-    // Below the normal range a rotation rounds to what it was, and the sweeps would never end.
-    if c_pq.abs() < T::MIN_POSITIVE {
-        return true;
-    }
-    let keeps_digits = |square: T| square >= T::MIN_POSITIVE && square <= T::MAX;
-    let (square, limit) = (c_pq * c_pq, threshold * threshold * (c_pp * c_qq).abs());
-    if keeps_digits(square) && keeps_digits(limit) {
-        square <= limit
-    } else {
-        c_pq.abs() <= threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt()
+impl<T: Scalar> Negligible<T> {
+    /// By squares where these keep their digits: a device has no fast root.
+    fn holds(&self, c_pq: T, c_pp: T, c_qq: T) -> bool {
+        let size = c_pq.abs();
+        // Below the normal range a rotation rounds to what it was, and the sweeps would never end.
+        if size < T::MIN_POSITIVE || size <= self.floor {
+            return true;
+        }
+        let keeps_digits = |square: T| square >= T::MIN_POSITIVE && square <= T::MAX;
+        let (square, limit) = (size * size, self.threshold * self.threshold * (c_pp * c_qq).abs());
+        if keeps_digits(square) && keeps_digits(limit) {
+            square <= limit
+        } else {
+            size <= self.threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt()
+        }
     }
 }
 

@@ -189,6 +189,34 @@ pub fn dot<T: Scalar>(left: &[T], right: &[T]) -> T {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
+/// The sum of w x^2, over eight accumulators as in [`dot`].
+pub fn weighted_square<T: Scalar>(x: &[T], weights: &[T]) -> T {
+    let mut sums = [T::ZERO; 8];
+    let (mut xs, mut ws) = (x.chunks_exact(8), weights.chunks_exact(8));
+    for (x, w) in (&mut xs).zip(&mut ws) {
+        sums.iter_mut().zip(x.iter().zip(w)).for_each(|(sum, (x, w))| *sum += *w * (*x * *x));
+    }
+    let rest = xs.remainder().iter().zip(ws.remainder());
+    sums.iter_mut().zip(rest).for_each(|(sum, (x, w))| *sum += *w * (*x * *x));
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+/// The largest magnitude, NaN passed over.
+pub(crate) fn largest<T: Scalar>(values: &[T]) -> T {
+    let mut lanes = [T::ZERO; 8];
+    let mut blocks = values.chunks_exact(8);
+    let mut take = |block: &[T]| {
+        lanes.iter_mut().zip(block).for_each(|(lane, value)| {
+            let size = value.abs();
+            *lane = if size > *lane { size } else { *lane };
+        });
+    };
+    (&mut blocks).for_each(&mut take);
+    take(blocks.remainder());
+    lanes.iter().fold(T::ZERO, |largest, lane| if *lane > largest { *lane } else { largest })
+}
+
 fn rescale<T: Scalar>(values: &mut [T], keep: T) {
     if keep == T::ZERO {
         values.fill(T::ZERO);

@@ -13,7 +13,7 @@
 use crate::{
     Coordinates, MatrixMut, MatrixRef, Scalar,
     damping::LayerDamping,
-    kernels::{Counted, dot},
+    kernels::{Counted, dot, largest, weighted_square},
     layer::LayerMut,
 };
 
@@ -103,7 +103,6 @@ pub(crate) fn survey<T: Scalar>(
     weights: &[T],
     scratch: &mut [T],
 ) -> Survey<T> {
-    let largest = |values: &[T]| values.iter().fold(T::ZERO, |largest, value| largest.maximum(value.abs()));
     let mut survey = Survey {
         length: T::ZERO,
         agreement: T::ZERO,
@@ -118,8 +117,7 @@ pub(crate) fn survey<T: Scalar>(
         damping.denominators(layer, column, d);
         let velocity = layer.velocity_column(column);
         survey.agreement += dot(k, velocity);
-        let squares = velocity.iter().zip(&*d).fold(T::ZERO, |sum, (v, s)| sum + *v * *v * *s);
-        survey.velocity_length += squares;
+        survey.velocity_length += weighted_square(velocity, d);
         d.iter_mut().zip(&*k).for_each(|(d, k)| *d = *k / *d);
         survey.length += dot(k, d);
         survey.largest_direction = survey.largest_direction.maximum(largest(d));

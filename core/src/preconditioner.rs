@@ -126,7 +126,14 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         // The caller chooses what enters the statistics by what is passed.
         let due = self.progress.steps.is_multiple_of(u64::from(self.config.statistics_period));
         let measured = if due { 0..batch } else { 0..0 };
-        let mut run = Run { config: self.config, counted, progress: self.progress, batch, measured };
+        let mut run = Run {
+            config: self.config,
+            counted,
+            progress: self.progress,
+            batch,
+            measured,
+            measured_weight: batch,
+        };
         let outcome = match step::observe(&mut OneRoom(room), &mut run)? {
             Ok(outcome) => outcome,
             Err(reason) => Outcome::Skipped(reason),

@@ -6,7 +6,7 @@
 //! cap is reported; the basis is valid all the same.
 
 use crate::{
-    Coordinates, LayerMut, Scalar,
+    Coordinates, LayerMut, Scalar, Shape,
     factor::FactorMut,
     jacobi::{self, Budget, Companion, Limits, Turn},
 };
@@ -30,6 +30,8 @@ pub(crate) enum Effort<T> {
     Solve(Limits<T>),
     /// So many rotations of pairs beyond the threshold, and n pairs looked at for each of so many examples.
     Rotate { rotations: u32, examples: usize, threshold: T },
+    /// The next rotation of each side, or none where a whole sweep finds no pair beyond the threshold.
+    One { threshold: T },
 }
 
 /// What a refresh did, both sides together.
@@ -38,6 +40,57 @@ pub(crate) struct Effect {
     pub(crate) rotations: u64,
     pub(crate) operations: u64,
     pub(crate) converged: bool,
+}
+
+/// Columns of a step in flight that turn along.
+#[derive(Clone, Copy)]
+pub(crate) struct Flight {
+    /// Examples.
+    pub(crate) examples: usize,
+    /// Columns of gradients for the Fisher's targets.
+    pub(crate) fisher: usize,
+}
+
+/// Operations of one rotation: on the input side, and on the output side.
+fn rotation_operations(shape: &Shape, coordinates: Coordinates, flight: Flight) -> [u64; 2] {
+    let (m, n) = (shape.rows(), shape.columns());
+    // The velocity, and the weights where they live in the eigenbasis.
+    let turning = if coordinates == Coordinates::Eigenbasis { 2 } else { 1 };
+    // C and U, what is in flight, S, the care for orthogonality, and about 12 for the angle.
+    let side = |size: usize, other: usize, in_flight: usize| {
+        (8 * (2 * size + turning * other + in_flight) + 5 * other + 4 * size + 12) as u64
+    };
+    [side(n, m, flight.examples), side(m, n, flight.examples + flight.fisher)]
+}
+
+/// The most operations that a refresh of this effort can take.
+pub(crate) fn most<T: Scalar>(
+    shape: &Shape,
+    coordinates: Coordinates,
+    flight: Flight,
+    effort: Effort<T>,
+) -> u64 {
+    let each = rotation_operations(shape, coordinates, flight);
+    let sides = [shape.columns(), shape.rows()].into_iter().zip(each);
+    sides.fold(0_u64, |sum, (size, each)| {
+        let (rotations, checks) = match effort {
+            Effort::Solve(limits) => {
+                let checks = u64::from(limits.sweeps).saturating_mul(jacobi::pairs(size).into());
+                (checks, checks)
+            }
+            Effort::Rotate { rotations, examples, .. } => {
+                let checks = checks(size, examples);
+                (rotations.min(checks).into(), checks.into())
+            }
+            Effort::One { .. } => (1, jacobi::pairs(size).into()),
+        };
+        sum.saturating_add(rotations.saturating_mul(each)).saturating_add(checks.saturating_mul(4))
+    })
+}
+
+/// The pairs looked at for so many examples: n for each, at most one sweep.
+fn checks(size: usize, examples: usize) -> u32 {
+    u32::try_from(size.saturating_mul(examples)).unwrap_or(u32::MAX).min(jacobi::pairs(size))
 }
 
 /// Refreshes both sides of a layer.
@@ -49,10 +102,10 @@ pub(crate) fn refresh<T: Scalar>(
     let (m, n) = (layer.shape().rows(), layer.shape().columns());
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
     let weights = if turning { in_flight.weights } else { &mut [] };
-    let columns_turning = if turning { 2 * m } else { m };
-    let rows_turning = if turning { 2 * n } else { n };
-    let parts = layer.parts_mut();
     let examples = in_flight.activations.len() / n;
+    let flight = Flight { examples, fisher: in_flight.fisher_gradients.len() / m };
+    let [on_input, on_output] = rotation_operations(layer.shape(), layer.coordinates(), flight);
+    let parts = layer.parts_mut();
     let input = one_side(
         parts.input_factor,
         [
@@ -63,9 +116,8 @@ pub(crate) fn refresh<T: Scalar>(
             Companion::rows(&mut [], n, Turn::Linear),
         ],
         effort,
-        8 * (columns_turning + examples) + 5 * m,
+        on_input,
     );
-    let examples = (in_flight.gradients.len() + in_flight.fisher_gradients.len()) / m;
     let output = one_side(
         parts.output_factor,
         [
@@ -76,7 +128,7 @@ pub(crate) fn refresh<T: Scalar>(
             Companion::rows(in_flight.fisher_gradients, m, Turn::Linear),
         ],
         effort,
-        8 * (rows_turning + examples) + 5 * n,
+        on_output,
     );
     Effect {
         rotations: input.rotations + output.rotations,
@@ -85,12 +137,12 @@ pub(crate) fn refresh<T: Scalar>(
     }
 }
 
-/// One side; a rotation costs `along` operations besides those in the factor itself.
+/// One side; a rotation costs `each` operations.
 fn one_side<T: Scalar>(
     factor: &mut FactorMut<'_, T>,
-    companions: [Companion<'_, T>; crate::factor::COMPANIONS],
+    mut companions: [Companion<'_, T>; crate::factor::COMPANIONS],
     effort: Effort<T>,
-    along: usize,
+    each: u64,
 ) -> Effect {
     let size = factor.size();
     let (rotations, checks, converged) = match effort {
@@ -100,13 +152,15 @@ fn one_side<T: Scalar>(
             (report.rotations, checks, report.converged)
         }
         Effort::Rotate { rotations, examples, threshold } => {
-            let checks = u32::try_from(size.saturating_mul(examples)).unwrap_or(u32::MAX);
-            let budget = Budget { rotations, checks: checks.min(jacobi::pairs(size)) };
-            let walked = factor.rotate(companions, threshold, budget);
+            let budget = Budget { rotations, checks: checks(size, examples) };
+            let walked = factor.rotate(&mut companions, threshold, budget);
+            (walked.rotations, u64::from(walked.checks), true)
+        }
+        Effort::One { threshold } => {
+            let budget = Budget { rotations: 1, checks: jacobi::pairs(size) };
+            let walked = factor.rotate(&mut companions, threshold, budget);
             (walked.rotations, u64::from(walked.checks), true)
         }
     };
-    // C and U, the care for orthogonality, and about 12 for the angle.
-    let each = (8 * 2 * size + 4 * size + 12 + along) as u64;
     Effect { rotations: rotations.into(), operations: u64::from(rotations) * each + 4 * checks, converged }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Run<'a, T> {
     pub(crate) batch: usize,
     /// Which of the N examples enter the statistics; none, where no statistics are due.
     pub(crate) measured: Range<usize>,
+    /// The weight of these against later ones, in examples.
+    pub(crate) measured_weight: usize,
 }
 
 /// What a step did besides its [`Outcome`].
@@ -116,10 +118,7 @@ impl<'a, T: Scalar> Room<'a, T> {
                 });
             }
         }
-        match guard::first_non_finite(self.weights) {
-            Some(index) => Err(Reason::NonFinite { layer, argument: "weights", index }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// a~ and g~, where the passes have not left them.
@@ -212,7 +211,7 @@ pub(crate) fn observe<T: Scalar>(
 ) -> Result<Result<Outcome, Reason>, Error> {
     let config = run.config;
     let measuring = !run.measured.is_empty();
-    let effort = effort(run);
+    let effort = effort(config, run.progress.steps, run.measured.len());
     let per_example = matches!(config.estimator, Estimator::PerExampleFresh | Estimator::PerExampleRunning);
     if let Err(reason) = gate(rooms, run.batch, measuring)? {
         return Ok(Err(reason));
@@ -221,7 +220,7 @@ pub(crate) fn observe<T: Scalar>(
         let mut room = rooms.room(index)?;
         room.project(&mut run.counted, run.batch);
         if measuring {
-            room.measure_input(&mut run.counted, &run.measured, config.factors.decay(run.measured.len()));
+            room.measure_input(&mut run.counted, &run.measured, config.factors.decay(run.measured_weight));
         }
     }
     let rebuild = effort.is_some() && config.refresh.carry() == Carry::Rebuild;
@@ -243,14 +242,13 @@ pub(crate) fn observe<T: Scalar>(
     Ok(Ok(outcome))
 }
 
-/// What refresh is due.
-fn effort<T: Scalar>(run: &Run<'_, T>) -> Option<Effort<T>> {
-    match run.config.refresh {
+/// What refresh is due at a step with so many examples in the statistics.
+pub(crate) fn effort<T: Scalar>(config: &Config<T>, steps: u64, examples: usize) -> Option<Effort<T>> {
+    match config.refresh {
         Refresh::Periodic { period, limits, .. } => {
-            run.progress.steps.is_multiple_of(u64::from(period)).then_some(Effort::Solve(limits))
+            steps.is_multiple_of(u64::from(period)).then_some(Effort::Solve(limits))
         }
         Refresh::Rotations { per_step, threshold } => {
-            let examples = run.measured.len();
             (examples > 0).then_some(Effort::Rotate { rotations: per_step, examples, threshold })
         }
     }
@@ -314,7 +312,7 @@ fn walk_fisher<T: Scalar>(
     run: &mut Run<'_, T>,
     walk: Walk<T>,
 ) -> Result<(), Error> {
-    let factor_decay = run.config.factors.decay(run.measured.len());
+    let factor_decay = run.config.factors.decay(run.measured_weight);
     for pass in 0..rooms.passes() {
         if walk.load {
             rooms.load(pass)?;
@@ -407,7 +405,7 @@ fn form_gradients<T: Scalar>(
 /// The weight of the old scalings: none for a fresh S, nor at a refresh that rebuilds it.
 fn scaling_decay<T: Scalar>(run: &Run<'_, T>, rebuild: bool) -> T {
     let mean_gradient = run.config.estimator == Estimator::MeanGradientRunning;
-    let examples = if mean_gradient { run.batch } else { run.measured.len() };
+    let examples = if mean_gradient { run.batch } else { run.measured_weight };
     if rebuild || run.config.estimator == Estimator::PerExampleFresh {
         T::ZERO
     } else {

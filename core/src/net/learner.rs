@@ -140,8 +140,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
         self.memory.state()
     }
 
-    /// Spends idle time: at most so many rotations of each factor towards its eigenbasis, from the stored cursor on, and
-    /// returns how many were done. A device can call it between two examples for as long as it has nothing else to do. Settings
+    /// Spends idle time: at most so many rotations of each factor towards its eigenbasis, from the stored cursor on; returns how
+    /// many were done, fewer where a whole sweep finds no pair beyond the threshold. Two calls for half as many give the same bits. A device can call it between two examples for as long as it has nothing else to do. Settings
     /// with a periodic refresh rotate here to the threshold of their limits.
     ///
     /// # Errors
@@ -151,7 +151,21 @@ impl<'a, T: Scalar> Learner<'a, T> {
             Refresh::Rotations { threshold, .. } => threshold,
             Refresh::Periodic { limits, .. } => limits.threshold,
         };
-        let effort = Effort::Rotate { rotations, examples: usize::MAX, threshold };
+        let mut done = 0;
+        // Round by round, so that it makes no difference where a call ends and the next begins.
+        for _ in 0..rotations {
+            let in_round = self.rotate_once(threshold)?;
+            if in_round == 0 {
+                break;
+            }
+            done += in_round;
+        }
+        self.progress.rotations += done;
+        Ok(done)
+    }
+
+    /// The next rotation of every factor that has one.
+    fn rotate_once(&mut self, threshold: T) -> Result<u64, Error> {
         let mut done = 0;
         for slot in self.memory.slots(0).0 {
             let mut layer = LayerMut::new(*slot.dense.shape(), slot.state)?;
@@ -161,11 +175,10 @@ impl<'a, T: Scalar> Learner<'a, T> {
                 gradients: &mut [],
                 fisher_gradients: &mut [],
             };
-            let effect = refresh::refresh(&mut layer, in_flight, effort);
+            let effect = refresh::refresh(&mut layer, in_flight, Effort::One { threshold });
             done += effect.rotations;
             self.progress.operations += effect.operations;
         }
-        self.progress.rotations += done;
         Ok(done)
     }
 
@@ -195,7 +208,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             self.finish(step.outcome, batch, counted.operations());
             return Ok(step);
         }
-        let measured = self.backward(&mut counted, targets, batch);
+        let (measured, measured_weight) = self.backward(&mut counted, targets, batch);
         let before = self.progress;
         self.progress.note_loss(loss, self.config.scalings.decay(batch));
         let mut rooms = LearnerRooms {
@@ -207,7 +220,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
             batch,
             measured: measured.clone(),
         };
-        let mut run = Run { config: &self.config, counted, progress: &mut self.progress, batch, measured };
+        let progress = &mut self.progress;
+        let mut run = Run { config: &self.config, counted, progress, batch, measured, measured_weight };
         let taken = step::step(&mut rooms, &mut run)?;
         let mut operations = run.counted.operations() + rooms.counted.operations();
         step.outcome = taken.outcome;
@@ -317,45 +331,47 @@ impl<'a, T: Scalar> Learner<'a, T> {
         Ok(batch)
     }
 
-    /// The training gradients, and those for sampled targets of the examples that enter the statistics: these.
+    /// The training gradients, and those for sampled targets of the examples that enter the statistics: these, and their
+    /// weight.
     fn backward(
         &mut self,
         counted: &mut Counted<'_, T>,
         targets: Targets<'_, T>,
         batch: usize,
-    ) -> Range<usize> {
+    ) -> (Range<usize>, usize) {
         let loss = self.net.loss();
         let source = Source::Targets(targets);
         passes::backward(&mut self.memory, counted, loss, source, Side::Training, &(0..batch), batch);
         let mut stream = Stream::new(self.progress.seed, self.progress.steps);
-        let measured = self.measured(&mut stream, batch);
+        let (measured, weight) = self.measured(&mut stream, batch);
         if self.config.fisher == Fisher::Sampled && !measured.is_empty() {
             let source = Source::Sampled(stream);
             passes::backward(&mut self.memory, counted, loss, source, Side::Fisher, &measured, batch);
         }
-        measured
+        (measured, weight)
     }
 
-    /// The block of a batch that enters the statistics. Blocks are drawn with a probability in proportion to their size, so
-    /// every example has the same expected weight, in whatever order they come.
-    fn measured(&self, stream: &mut Stream, batch: usize) -> Range<usize> {
+    /// The block of a batch that enters the statistics, and its weight. Blocks are drawn with a probability in proportion to
+    /// their size, and a shorter last one weighs as much as the others: so every example has the same expected weight, in
+    /// whatever order they come.
+    fn measured(&self, stream: &mut Stream, batch: usize) -> (Range<usize>, usize) {
         let Config { statistics_share: share, statistics_period: period, .. } = self.config;
         if !self.progress.steps.is_multiple_of(u64::from(period)) {
-            return 0..0;
+            return (0..0, 0);
         }
         if share == T::ONE {
-            return 0..batch;
+            return (0..batch, batch);
         }
         // Rounded up, so that the very first example is measured.
         let due = |examples: u64| libm::ceil(share.to_f64() * examples as f64) as u64;
         let before = self.progress.examples;
         let count = (due(before + batch as u64) - due(before)) as usize;
         if count == 0 {
-            return 0..0;
+            return (0..0, 0);
         }
         let drawn = (stream.uniform::<T>() * T::from_usize(batch)).to_f64() as usize;
         let start = drawn.min(batch - 1) / count * count;
-        start..(start + count).min(batch)
+        (start..(start + count).min(batch), count)
     }
 
     /// Why a forward pass was not finite: inputs, weights, or what they make together.

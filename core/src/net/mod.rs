@@ -22,6 +22,7 @@
 //! ```
 
 mod activation;
+mod cost;
 mod initialization;
 mod learner;
 mod loss;
