@@ -198,11 +198,11 @@ impl<T: Scalar> Default for Config<T> {
             adaptation: None,
             fisher: Fisher::Sampled,
             estimator: Estimator::PerExampleRunning,
-            statistics_share: T::ONE,
+            statistics_share: T::HALF,
             statistics_period: 1,
-            factors: Averaging::Memory(T::from_f64(2000.0)),
-            scalings: Averaging::Memory(T::from_f64(300.0)),
-            refresh: Refresh::Rotations { per_step: 16, threshold: T::from_f64(0.1) },
+            factors: Averaging::Memory(T::from_f64(1000.0)),
+            scalings: Averaging::Memory(T::from_f64(150.0)),
+            refresh: Refresh::Rotations { per_step: 64, threshold: T::from_f64(0.1) },
         }
     }
 }

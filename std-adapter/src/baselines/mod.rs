@@ -25,11 +25,13 @@
 pub mod adamw;
 mod checks;
 mod dense;
+mod descent;
 mod eigenbasis;
 pub mod sgd;
 pub mod soap;
 
 pub use adamw::{AdamW, AdamWSettings};
+pub use descent::Descent;
 pub use sgd::{SgdMomentum, SgdMomentumSettings};
 pub use soap::{Soap, SoapSettings};
 

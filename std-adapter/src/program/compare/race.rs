@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     Network,
-    baselines::{AdamW, Baseline, SgdMomentum, Soap},
+    baselines::{AdamW, Descent, SgdMomentum, Soap},
     program::ProgramError,
 };
-use ekfac::{Config, Coordinates, Error, Evaluation, Net};
+use ekfac::{Config, Error, Evaluation, Learner, Net};
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
@@ -94,20 +94,18 @@ fn take(next: &Mutex<std::ops::Range<usize>>) -> Option<usize> {
 /// What the steps are made by: core, or a baseline on core's gradients.
 enum Stepper {
     Natural,
-    Baseline { baseline: Box<dyn Baseline>, gradient: Vec<f32> },
+    Baseline(Descent),
 }
 
 impl Stepper {
     fn new(method: &Method, net: &Net<'_>) -> Result<Self, ProgramError> {
-        let shapes: Vec<_> =
-            net.layers().iter().map(|dense| (dense.shape().rows(), dense.shape().columns())).collect();
-        let baseline: Box<dyn Baseline> = match method {
+        let descent = match method {
             Method::Natural(_) => return Ok(Stepper::Natural),
-            Method::Soap(settings) => Box::new(Soap::new(&shapes, *settings)?),
-            Method::AdamW(settings) => Box::new(AdamW::new(&shapes, *settings)?),
-            Method::Sgd(settings) => Box::new(SgdMomentum::new(&shapes, *settings)?),
+            Method::Soap(settings) => Descent::new(net, |shapes| Soap::new(shapes, *settings)),
+            Method::AdamW(settings) => Descent::new(net, |shapes| AdamW::new(shapes, *settings)),
+            Method::Sgd(settings) => Descent::new(net, |shapes| SgdMomentum::new(shapes, *settings)),
         };
-        Ok(Stepper::Baseline { baseline, gradient: vec![0.0; net.parameters()] })
+        Ok(Stepper::Baseline(descent?))
     }
 
     /// One step; false once the run has diverged.
@@ -119,27 +117,18 @@ impl Stepper {
                 Err(Error::RefreshFailed { .. }) => Ok(false),
                 Err(error) => Err(error.into()),
             },
-            Stepper::Baseline { baseline, gradient } => Ok(network.with(|learner| {
-                learner.mean_gradient(&batch.inputs, batch.targets(), gradient)?;
-                let mut weights: Vec<&mut [f32]> =
-                    learner.iter_stored_weights().map(ekfac::MatrixMut::into_mut_slice).collect();
-                let mut rest = gradient.as_slice();
-                let mut gradients = Vec::with_capacity(weights.len());
-                for weights in &weights {
-                    let (head, tail) = rest.split_at(weights.len());
-                    gradients.push(head);
-                    rest = tail;
-                }
-                // A baseline refuses gradients that are not finite: that is divergence, not a wrong call.
-                Ok(baseline.step(&mut weights, &gradients).is_ok())
-            })?),
+            Stepper::Baseline(descent) => {
+                let step =
+                    |learner: &mut Learner<'_, f32>| descent.step(learner, &batch.inputs, batch.targets());
+                Ok(network.with(step)?.is_some())
+            }
         }
     }
 
     fn operations(&self) -> u64 {
         match self {
             Stepper::Natural => 0,
-            Stepper::Baseline { baseline, .. } => baseline.operations(),
+            Stepper::Baseline(descent) => descent.operations(),
         }
     }
 }
@@ -152,12 +141,6 @@ fn run(job: &Job<'_>, notify: &(dyn Fn(&Job<'_>, &Row) + Sync)) -> Result<Vec<Ro
     };
     let mut network = Network::new(task.layers.clone(), task.loss, config, job.seed, task.batch)?;
     let mut stepper = Stepper::new(&job.setting.method, &network.net())?;
-    if matches!(stepper, Stepper::Baseline { .. }) {
-        network.with(|learner| {
-            (0..task.layers.len())
-                .try_for_each(|layer| learner.set_coordinates(layer, Coordinates::Parameter))
-        })?;
-    }
     let (training, held_out) = (Batch::whole(&task.training), task.held_out.as_ref().map(Batch::whole));
     let (mut batch, mut seconds, mut alive) = (Batch::default(), Duration::ZERO, true);
     let mut rows = Vec::with_capacity(task.epochs + 1);
