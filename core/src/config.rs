@@ -1,8 +1,8 @@
 //! Settings: plain data, separate from state. [`Config::check`] refuses what is out of range.
 
 use crate::{
-    Error, Scalar,
-    damping::{Adaptation, Damping},
+    Error, LayerMut, Progress, Scalar,
+    damping::{Adaptation, Damping, LayerDamping},
     jacobi::Limits,
 };
 
@@ -51,6 +51,14 @@ impl<T: Scalar> Averaging<T> {
             Averaging::Memory(memory) => {
                 (-(T::from_usize(batch) / memory)).exp().minimum(T::ONE - T::HALF * T::EPSILON)
             }
+        }
+    }
+
+    /// The examples (for a fixed decay, the batches) in an average of this stored weight.
+    pub(crate) fn held(&self, weight: T) -> T {
+        match *self {
+            Averaging::Decay(decay) => weight / (T::ONE - decay),
+            Averaging::Memory(memory) => weight * memory,
         }
     }
 
@@ -146,6 +154,15 @@ pub enum Clip<T> {
     PerExample(T),
     /// r = share * N * (running mean of the loss): a share of what is left to gain, alike at any batch size.
     ShareOfLoss(T),
+    /// r = kappa * N * (running mean of the loss) * outputs / parameters, and in the place of this batch's length sqrt(K . D) that
+    /// of a typical one, its running mean: nu = min(1, sqrt(r) / (lr max(typical, this / 3))). The rule without tuning.
+    ///
+    /// Nothing in it has a unit. With residuals of the variance 2 L / outputs, a gradient that is all noise has
+    /// K . D = 2 L parameters / (outputs N), so lr nu = N outputs / parameters sqrt(kappa / 2): every example moves the weights by
+    /// the same small share, smaller the fewer outputs speak for each weight. An easy and a hard batch are scaled alike, or
+    /// the few examples that are still wrong would be held back more than the rest; an outlier is cut to three times the
+    /// typical length.
+    PerParameter(T),
 }
 
 /// All settings of a step.
@@ -193,8 +210,8 @@ impl<T: Scalar> Default for Config<T> {
             momentum: T::from_f64(0.9),
             restart: true,
             weight_decay: T::ZERO,
-            clip: Clip::PerExample(T::from_f64(3e-6)),
-            damping: Damping::Absolute(T::from_f64(1e-3)),
+            clip: Clip::PerParameter(T::from_f64(1.5e-3)),
+            damping: Damping::Shrunk(T::from_f64(1e-3)),
             adaptation: None,
             fisher: Fisher::Sampled,
             estimator: Estimator::PerExampleRunning,
@@ -254,6 +271,12 @@ impl<T: Scalar> Config<T> {
         share.clamp(1, batch.max(1))
     }
 
+    /// The damping of a layer in this state of a run.
+    pub fn damping_of(&self, layer: &LayerMut<'_, T>, progress: &Progress<T>) -> LayerDamping<T> {
+        let examples = self.factors.held(layer.factor_weight()) / self.statistics_share;
+        self.damping.of_layer(layer, progress.damping_multiplier, examples)
+    }
+
     /// Refuses settings out of range.
     ///
     /// # Errors
@@ -267,7 +290,7 @@ impl<T: Scalar> Config<T> {
         )?;
         match self.clip {
             Clip::None => {}
-            Clip::Fixed(r) | Clip::PerExample(r) | Clip::ShareOfLoss(r) => {
+            Clip::Fixed(r) | Clip::PerExample(r) | Clip::ShareOfLoss(r) | Clip::PerParameter(r) => {
                 expect(r > T::ZERO && r.is_finite(), "clip")?;
             }
         }

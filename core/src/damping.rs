@@ -3,6 +3,7 @@
 //! ```text
 //! absolute   D = K / (S + lambda)
 //! relative   D = K / (S + f mean(S))
+//! shrunk     D = K / (S + lambda + alpha mean(S)),   alpha = (3 d / (3 d + examples))^2,   d = max(m, n)
 //! factored   D_ij = K_ij / ((b_i + sqrt(lambda)/pi) (a_j + sqrt(lambda) pi)),  pi^2 = (tr A / n) / (tr B / m)
 //! ```
 //!
@@ -23,6 +24,11 @@ pub enum Damping<T> {
     Absolute(T),
     /// S + share * mean(S), layer by layer.
     RelativeToMean(T),
+    /// S + lambda + alpha mean(S), alpha = (3 d / (3 d + examples))^2 with d = max(m, n) and the examples that the factors'
+    /// memory spans. While fewer examples than directions have been seen, S is zero in most of them, and K / lambda there is no
+    /// step to trust: S is drawn towards its mean, which few examples suffice to know, and let go as they come in. So no
+    /// warm-up is needed.
+    Shrunk(T),
     /// K-FAC's factored damping with pi, for [`Estimator::Kronecker`](crate::Estimator::Kronecker) only.
     Factored(T),
 }
@@ -32,17 +38,25 @@ impl<T: Scalar> Damping<T> {
     pub const MINIMUM: f64 = 1e-20;
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let (Damping::Absolute(value) | Damping::RelativeToMean(value) | Damping::Factored(value)) = *self;
+        let (Damping::Absolute(value)
+        | Damping::RelativeToMean(value)
+        | Damping::Shrunk(value)
+        | Damping::Factored(value)) = *self;
         expect(value > T::ZERO && value.is_finite(), "damping")
     }
 
-    /// The damping of one layer, its strength multiplied by `multiplier`.
-    pub(crate) fn of_layer(&self, layer: &LayerMut<'_, T>, multiplier: T) -> LayerDamping<T> {
+    /// The damping of one layer, its strength multiplied by `multiplier`, with so many examples behind its factors.
+    pub(crate) fn of_layer(&self, layer: &LayerMut<'_, T>, multiplier: T, examples: T) -> LayerDamping<T> {
         let floored = |value: T| value.maximum(T::from_f64(Self::MINIMUM));
         match *self {
             Damping::Absolute(lambda) => LayerDamping::Sum(floored(lambda * multiplier)),
             Damping::RelativeToMean(share) => {
                 LayerDamping::Sum(floored(share * multiplier * layer.mean_scaling()))
+            }
+            Damping::Shrunk(lambda) => {
+                let unknown = T::from_usize(layer.shape().longest_side()) * T::from_f64(3.0);
+                let share = unknown / (unknown + examples);
+                LayerDamping::Sum(floored((lambda + share * share * layer.mean_scaling()) * multiplier))
             }
             Damping::Factored(lambda) => {
                 let root = floored(lambda * multiplier).sqrt();
@@ -61,11 +75,18 @@ pub fn pi<T: Scalar>(layer: &LayerMut<'_, T>) -> T {
     if mean_a > T::ZERO && mean_b > T::ZERO { mean_a.sqrt() / mean_b.sqrt() } else { T::ONE }
 }
 
-/// The damping of one layer, worked out for one step.
+/// The damping of one layer, worked out for one step ([`Config::damping_of`](crate::Config::damping_of)).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum LayerDamping<T> {
+pub enum LayerDamping<T> {
+    /// S + this.
     Sum(T),
-    Factored { a: T, b: T },
+    /// (diag C_B + b) (diag C_A + a)^T in the place of S.
+    Factored {
+        /// Added to the eigenvalues of A.
+        a: T,
+        /// Added to the eigenvalues of B.
+        b: T,
+    },
 }
 
 impl<T: Scalar> LayerDamping<T> {

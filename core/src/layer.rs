@@ -177,6 +177,11 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         self.factor_share(decay)
     }
 
+    /// The stored weight of the factors.
+    pub(crate) fn factor_weight(&self) -> T {
+        self.mark(Mark::FactorWeight)
+    }
+
     /// The share of the newest batch in the factors.
     pub(crate) fn factor_share(&self, decay: T) -> T {
         (T::ONE - decay) / self.mark(Mark::FactorWeight)

@@ -165,7 +165,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         let mut carver = Carver::new(self.workspace, "workspace", Self::workspace_words(&shape, 1));
         let (k, turned, scratch) = (carver.take(m * n)?, carver.take(m * n)?, carver.rest());
         let mut counted = Counted::new(self.kernels);
-        let damping = self.config.damping.of_layer(&self.layer, self.progress.damping_multiplier);
+        let damping = self.config.damping_of(&self.layer, self.progress);
         let (a, b) = (self.layer.input_factor().basis(), self.layer.output_factor().basis());
         counted.product_left_transposed(MatrixMut::over(turned, m, n), b, gradient, T::ONE, T::ZERO);
         counted.product(MatrixMut::over(k, m, n), MatrixRef::over(turned, m, n), a, T::ONE, T::ZERO);

@@ -26,7 +26,9 @@ pub struct Progress<T> {
     pub damping_multiplier: T,
     /// Debiased running mean of the loss per example.
     pub mean_loss: T,
-    /// Stored weight of that mean.
+    /// Debiased running mean of the length sqrt(K . D) of the preconditioned gradient.
+    pub mean_length: T,
+    /// Stored weight of these two means.
     pub mean_loss_weight: T,
 }
 
@@ -43,6 +45,7 @@ impl<T: Scalar> Progress<T> {
             operations: 0,
             damping_multiplier: T::ONE,
             mean_loss: T::ZERO,
+            mean_length: T::ZERO,
             mean_loss_weight: T::ZERO,
         }
     }
@@ -63,6 +66,13 @@ impl<T: Scalar> Progress<T> {
         let fresh = T::ONE - decay;
         self.mean_loss_weight = (decay * self.mean_loss_weight + fresh).minimum(T::ONE);
         self.mean_loss += fresh / self.mean_loss_weight * (loss - self.mean_loss);
+    }
+
+    /// After [`note_loss`](Self::note_loss), whose weight it shares. A length that is not finite makes no step and no mark.
+    pub(crate) fn note_length(&mut self, length: T, decay: T) {
+        if length.is_finite() && self.mean_loss_weight > T::ZERO {
+            self.mean_length += (T::ONE - decay) / self.mean_loss_weight * (length - self.mean_length);
+        }
     }
 }
 

@@ -269,7 +269,7 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
         let (layer, k, weights, scratch) = room.parts();
-        let damping = run.config.damping.of_layer(layer, run.progress.damping_multiplier);
+        let damping = run.config.damping_of(layer, run.progress);
         run.counted.add(6 * layer.shape().parameters());
         precondition::accelerate(layer, k, damping, &plan, scratch);
         precondition::apply(layer, &mut run.counted, &plan, weights, scratch);
@@ -424,29 +424,38 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         predicted: T::ZERO,
     };
     let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
+    let (mut outputs, mut parameters) = (0, 0);
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
         let (layer, k, weights, scratch) = room.parts();
-        let damping = config.damping.of_layer(layer, run.progress.damping_multiplier);
+        let damping = config.damping_of(layer, run.progress);
         let survey = precondition::survey(layer, k, damping, weights, scratch);
         // Unshrunk, so a clip can only make it safer.
         safe &= survey.is_safe(&plan, layer.shape().parameters());
         length += survey.length;
         agreement += survey.agreement;
         velocity_length += survey.velocity_length;
+        outputs = layer.shape().rows();
+        parameters += layer.shape().parameters();
         run.counted.add(10 * layer.shape().parameters());
     }
+    let mut measured = length.sqrt();
+    run.progress.note_length(measured, config.scalings.decay(run.batch));
+    // A loss below zero (targets that are no probabilities) leaves no budget, and no root of a negative number.
+    let share_of_loss =
+        |share: T| (share * T::from_usize(run.batch) * run.progress.mean_loss).maximum(T::ZERO);
     let budget = match config.clip {
         Clip::None => None,
         Clip::Fixed(r) => Some(r),
         Clip::PerExample(kappa) => Some(kappa * T::from_usize(run.batch)),
-        // A loss below zero (targets that are no probabilities) leaves no budget, and no root of a negative number.
-        Clip::ShareOfLoss(share) => {
-            Some((share * T::from_usize(run.batch) * run.progress.mean_loss).maximum(T::ZERO))
+        Clip::ShareOfLoss(share) => Some(share_of_loss(share)),
+        Clip::PerParameter(kappa) => {
+            measured = run.progress.mean_length.maximum(measured / T::from_f64(3.0));
+            Some(share_of_loss(kappa * T::from_usize(outputs) / T::from_usize(parameters)))
         }
     };
     if let Some(budget) = budget {
-        let reach = config.learning_rate * length.sqrt();
+        let reach = config.learning_rate * measured;
         if reach * reach > budget {
             plan.shrink = budget.sqrt() / reach;
         }

@@ -51,6 +51,7 @@ fn still(fisher: Fisher) -> Config<f64> {
         momentum: 0.0,
         clip: Clip::None,
         fisher,
+        statistics_share: 1.0,
         factors: Averaging::Decay(0.0),
         scalings: Averaging::Decay(0.0),
         refresh: Refresh::every(u32::MAX),

@@ -5,7 +5,7 @@ use crate::{
     Network,
     checkpoint::{Extra, Stored},
 };
-use ekfac::{Config, Damping, Error, LayerMut, Progress, Scalar, damping::pi};
+use ekfac::{Config, Error, LayerMut, Progress, Scalar, damping::LayerDamping};
 
 /// Eigenvalues of one layer's Fisher.
 pub(super) struct Spectra {
@@ -76,22 +76,17 @@ fn curvature<T: Scalar>(
         number(b.off_diagonal()),
         number(a.orthogonality().maximum(b.orthogonality())),
         number(layer.mean_scaling()),
-        damping(layer, config, progress.damping_multiplier),
+        damping(layer, config, progress),
         layer.failed_refreshes().to_string(),
     ]
 }
 
 /// The damping in effect: see [`ekfac::damping`].
-fn damping<T: Scalar>(layer: &LayerMut<'_, T>, config: &Config<T>, multiplier: T) -> String {
-    let multiplier = multiplier.to_f64();
-    match config.damping {
-        Damping::Absolute(lambda) => text::number(lambda.to_f64() * multiplier),
-        Damping::RelativeToMean(share) => {
-            text::number(share.to_f64() * multiplier * layer.mean_scaling().to_f64())
-        }
-        Damping::Factored(lambda) => {
-            let (root, pi) = ((lambda.to_f64() * multiplier).sqrt(), pi(layer).to_f64());
-            format!("A {}, B {}", text::number(root * pi), text::number(root / pi))
+fn damping<T: Scalar>(layer: &LayerMut<'_, T>, config: &Config<T>, progress: &Progress<T>) -> String {
+    match config.damping_of(layer, progress) {
+        LayerDamping::Sum(lambda) => text::number(lambda.to_f64()),
+        LayerDamping::Factored { a, b } => {
+            format!("A {}, B {}", text::number(a.to_f64()), text::number(b.to_f64()))
         }
     }
 }
