@@ -3,7 +3,7 @@
 //! ```text
 //! absolute   D = K / (S + lambda)
 //! relative   D = K / (S + f mean(S))
-//! shrunk     D = K / (S + lambda + alpha mean(S)),   alpha = (3 d / (3 d + examples))^2,   d = max(m, n)
+//! shrunk     D = K / (S + lambda + alpha mean(S)),   alpha = (2 d / (2 d + examples))^2,   d = max(m, n)
 //! factored   D_ij = K_ij / ((b_i + sqrt(lambda)/pi) (a_j + sqrt(lambda) pi)),  pi^2 = (tr A / n) / (tr B / m)
 //! ```
 //!
@@ -24,7 +24,7 @@ pub enum Damping<T> {
     Absolute(T),
     /// S + share * mean(S), layer by layer.
     RelativeToMean(T),
-    /// S + lambda + alpha mean(S), alpha = (3 d / (3 d + examples))^2 with d = max(m, n) and the examples that the factors'
+    /// S + lambda + alpha mean(S), alpha = (2 d / (2 d + examples))^2 with d = max(m, n) and the examples that the factors'
     /// memory spans. While fewer examples than directions have been seen, S is zero in most of them, and K / lambda there is no
     /// step to trust: S is drawn towards its mean, which few examples suffice to know, and let go as they come in. So no
     /// warm-up is needed.
@@ -54,7 +54,7 @@ impl<T: Scalar> Damping<T> {
                 LayerDamping::Sum(floored(share * multiplier * layer.mean_scaling()))
             }
             Damping::Shrunk(lambda) => {
-                let unknown = T::from_usize(layer.shape().longest_side()) * T::from_f64(3.0);
+                let unknown = T::from_usize(layer.shape().longest_side()) * T::from_f64(2.0);
                 let share = unknown / (unknown + examples);
                 LayerDamping::Sum(floored((lambda + share * share * layer.mean_scaling()) * multiplier))
             }

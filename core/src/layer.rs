@@ -44,6 +44,7 @@ enum Mark {
     ScalingWeight = 2,
     FailedRefreshes = 3,
     Coordinates = HEADER_MARK as isize,
+    Reach = 5,
 }
 
 impl<'a, T: Scalar> LayerMut<'a, T> {
@@ -160,6 +161,20 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     pub(crate) fn set_coordinates(&mut self, coordinates: Coordinates) {
         let eigenbasis = coordinates == Coordinates::Eigenbasis;
         self.set_mark(Mark::Coordinates, if eigenbasis { T::ONE } else { T::ZERO });
+    }
+
+    /// The typical reach of the preconditioned gradient: the running mean of the root mean square by which it changes a
+    /// pre-activation, sqrt(sum D_ij^2 a_j / m) with a = diag C_A.
+    pub fn typical_reach(&self) -> T {
+        self.mark(Mark::Reach)
+    }
+
+    /// Moves the typical reach towards a new one by this share. One that is not finite makes no mark.
+    pub(crate) fn note_reach(&mut self, reach: T, share: T) {
+        if reach.is_finite() && share.is_finite() {
+            let typical = self.mark(Mark::Reach);
+            self.set_mark(Mark::Reach, typical + share * (reach - typical));
+        }
     }
 
     /// How many refreshes in a row did not converge.

@@ -51,6 +51,8 @@ pub(crate) struct Survey<T> {
     pub(crate) agreement: T,
     /// The squared length of the velocity in the same metric.
     pub(crate) velocity_length: T,
+    /// The reach of D: the root mean square by which it changes a pre-activation, sqrt(sum D_ij^2 a_j / m), a = diag C_A.
+    pub(crate) reach: T,
     largest_direction: T,
     largest_velocity: T,
     largest_weight: T,
@@ -73,19 +75,24 @@ pub(crate) struct Plan<T> {
     pub(crate) weight_decay: T,
     /// nu, by which the clip shortens the step.
     pub(crate) shrink: T,
-    /// The change of the loss that the quadratic model predicts.
-    pub(crate) predicted: T,
 }
 
 impl<T: Scalar> Plan<T> {
-    /// The model K . d + d (S + lambda) d / 2 for d = -lr (mu velocity + nu D), from the survey's sums alone: (S + lambda) D
-    /// is K.
-    pub(crate) fn foretell(&mut self, length: T, agreement: T, velocity_length: T) {
+    /// The same with this layer's step shortened further, so that a typical one changes its pre-activations by at most `limit`.
+    pub(crate) fn within_reach(self, layer: &LayerMut<'_, T>, limit: T) -> Self {
+        let reach = self.learning_rate * self.shrink * layer.typical_reach();
+        if reach > limit { Self { shrink: self.shrink * (limit / reach), ..self } } else { self }
+    }
+
+    /// The change of the loss by the model K . d + d (S + lambda) d / 2 for d = -lr (mu velocity + nu D), from the survey's
+    /// sums alone: (S + lambda) D is K.
+    pub(crate) fn predicted(&self, survey: &Survey<T>) -> T {
+        let Survey { length, agreement, velocity_length, .. } = *survey;
         let (mu, nu, lr) = (self.momentum, self.shrink, self.learning_rate);
         let slope = lr * (mu * agreement + nu * length);
         let cross = mu * nu * agreement;
         let curvature = lr * lr * (mu * mu * velocity_length + (cross + cross) + nu * nu * length);
-        self.predicted = T::HALF * curvature - slope;
+        T::HALF * curvature - slope
     }
 }
 
@@ -95,24 +102,27 @@ fn columns<T: Scalar>(scratch: &mut [T], rows: usize) -> Option<(&mut [T], &mut 
     Some((k, rest.get_mut(..rows)?))
 }
 
-/// Looks at K and D without writing any state. `scratch`: 2 m words.
+/// Looks at K and D without writing any state, at the reach only where it is asked for. `scratch`: 2 m words.
 pub(crate) fn survey<T: Scalar>(
     layer: &LayerMut<'_, T>,
     gradient: Gradient<'_, T>,
     damping: LayerDamping<T>,
     weights: &[T],
     scratch: &mut [T],
+    with_reach: bool,
 ) -> Survey<T> {
     let mut survey = Survey {
         length: T::ZERO,
         agreement: T::ZERO,
         velocity_length: T::ZERO,
+        reach: T::ZERO,
         largest_direction: T::ZERO,
         largest_velocity: largest(layer.velocity()),
         largest_weight: largest(weights),
     };
     let Some((k, d)) = columns(scratch, layer.shape().rows()) else { return survey };
-    for column in 0..layer.shape().columns() {
+    let mut spread = T::ZERO;
+    for (column, a) in layer.input_factor().values().enumerate() {
         gradient.column(column, k);
         damping.denominators(layer, column, d);
         let velocity = layer.velocity_column(column);
@@ -120,8 +130,12 @@ pub(crate) fn survey<T: Scalar>(
         survey.velocity_length += weighted_square(velocity, d);
         d.iter_mut().zip(&*k).for_each(|(d, k)| *d = *k / *d);
         survey.length += dot(k, d);
+        if with_reach {
+            spread += a.maximum(T::ZERO) * dot(d, d);
+        }
         survey.largest_direction = survey.largest_direction.maximum(largest(d));
     }
+    survey.reach = (spread / T::from_usize(layer.shape().rows())).sqrt();
     survey
 }
 

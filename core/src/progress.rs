@@ -68,10 +68,15 @@ impl<T: Scalar> Progress<T> {
         self.mean_loss += fresh / self.mean_loss_weight * (loss - self.mean_loss);
     }
 
-    /// After [`note_loss`](Self::note_loss), whose weight it shares. A length that is not finite makes no step and no mark.
-    pub(crate) fn note_length(&mut self, length: T, decay: T) {
-        if length.is_finite() && self.mean_loss_weight > T::ZERO {
-            self.mean_length += (T::ONE - decay) / self.mean_loss_weight * (length - self.mean_length);
+    /// The share of this step in the running means, after [`note_loss`](Self::note_loss), whose weight they share.
+    pub(crate) fn share(&self, decay: T) -> T {
+        if self.mean_loss_weight > T::ZERO { (T::ONE - decay) / self.mean_loss_weight } else { T::ZERO }
+    }
+
+    /// A length that is not finite makes no step and no mark.
+    pub(crate) fn note_length(&mut self, length: T, share: T) {
+        if length.is_finite() {
+            self.mean_length += share * (length - self.mean_length);
         }
     }
 }

@@ -81,9 +81,14 @@ pub(crate) struct Taken<T> {
     pub(crate) outcome: Outcome,
     /// nu, by which the clip shortened the step; 1 when it did not.
     pub(crate) shrink: T,
-    /// The change of the loss that the quadratic model predicts.
+    /// How many layers were held back further, lest their pre-activations change too much.
+    pub(crate) held: usize,
+    /// The change of the loss that the quadratic model predicts, for Levenberg-Marquardt adaptation.
     pub(crate) predicted: T,
 }
+
+/// Operations of a survey for each weight.
+pub(crate) const SURVEY: usize = 10;
 
 impl<'a, T: Scalar> Room<'a, T> {
     pub(crate) fn reborrow(&mut self) -> Room<'_, T> {
@@ -256,7 +261,7 @@ pub(crate) fn effort<T: Scalar>(config: &Config<T>, steps: u64, examples: usize)
 
 /// A whole step: [`observe`], then precondition, clip and apply.
 pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Taken<T>, Error> {
-    let mut taken = Taken { outcome: Outcome::Applied, shrink: T::ONE, predicted: T::ZERO };
+    let mut taken = Taken { outcome: Outcome::Applied, shrink: T::ONE, held: 0, predicted: T::ZERO };
     taken.outcome = match observe(rooms, run)? {
         Ok(outcome) => outcome,
         Err(reason) => return Ok(Taken { outcome: Outcome::Skipped(reason), ..taken }),
@@ -265,11 +270,23 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
         return Ok(Taken { outcome: Outcome::Degraded(Reason::StepTooLarge), ..taken });
     };
     taken.shrink = plan.shrink;
-    taken.predicted = plan.predicted;
-    for index in 0..rooms.layers() {
+    let layers = rooms.layers();
+    for index in 0..layers {
         let mut room = rooms.room(index)?;
         let (layer, k, weights, scratch) = room.parts();
         let damping = run.config.damping_of(layer, run.progress);
+        let mut own = plan;
+        // The outputs have units of their own; hidden units saturate at about 1.
+        if let (Some(reach), true) = (run.config.reach, index + 1 < layers) {
+            own = plan.within_reach(layer, reach * T::from_usize(run.batch).sqrt());
+            taken.held += usize::from(own.shrink < plan.shrink);
+        }
+        if run.config.adaptation.is_some() {
+            let survey = precondition::survey(layer, k, damping, weights, scratch, false);
+            taken.predicted += own.predicted(&survey);
+            run.counted.add(SURVEY * layer.shape().parameters());
+        }
+        let plan = own;
         run.counted.add(6 * layer.shape().parameters());
         precondition::accelerate(layer, k, damping, &plan, scratch);
         precondition::apply(layer, &mut run.counted, &plan, weights, scratch);
@@ -413,7 +430,8 @@ fn scaling_decay<T: Scalar>(run: &Run<'_, T>, rebuild: bool) -> T {
     }
 }
 
-/// The numbers of the step, or `None` if it would overflow. Looks at all layers, writes nothing.
+/// The numbers of the step, or `None` if it would overflow. Looks at all layers, and writes nothing but the running means of
+/// their reach and of the length.
 fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Option<Plan<T>>, Error> {
     let config = run.config;
     let mut plan = Plan {
@@ -421,15 +439,17 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         momentum: config.momentum,
         weight_decay: config.weight_decay,
         shrink: T::ONE,
-        predicted: T::ZERO,
     };
     let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
     let (mut outputs, mut parameters) = (0, 0);
+    let share = run.progress.share(config.scalings.decay(run.batch));
+    // With the other statistics, one example at a time only now and then.
+    let with_reach = config.reach.is_some() && !run.measured.is_empty();
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
         let (layer, k, weights, scratch) = room.parts();
         let damping = config.damping_of(layer, run.progress);
-        let survey = precondition::survey(layer, k, damping, weights, scratch);
+        let survey = precondition::survey(layer, k, damping, weights, scratch, with_reach);
         // Unshrunk, so a clip can only make it safer.
         safe &= survey.is_safe(&plan, layer.shape().parameters());
         length += survey.length;
@@ -437,10 +457,14 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         velocity_length += survey.velocity_length;
         outputs = layer.shape().rows();
         parameters += layer.shape().parameters();
-        run.counted.add(10 * layer.shape().parameters());
+        run.counted.add(SURVEY * layer.shape().parameters());
+        if with_reach {
+            layer.note_reach(survey.reach, share);
+            run.counted.add(2 * layer.shape().parameters());
+        }
     }
     let mut measured = length.sqrt();
-    run.progress.note_length(measured, config.scalings.decay(run.batch));
+    run.progress.note_length(measured, share);
     // A loss below zero (targets that are no probabilities) leaves no budget, and no root of a negative number.
     let share_of_loss =
         |share: T| (share * T::from_usize(run.batch) * run.progress.mean_loss).maximum(T::ZERO);
@@ -466,6 +490,5 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         // A length beyond the range gives no number; the opposed velocity then stops.
         plan.momentum *= if cosine >= -T::ONE { T::ONE + cosine } else { T::ZERO };
     }
-    plan.foretell(length, agreement, velocity_length);
     Ok(if safe && length.is_finite() { Some(plan) } else { None })
 }

@@ -424,7 +424,7 @@ fn the_velocity_turns_with_the_basis() {
         learner.step(&input, Targets::Values(&target)).unwrap();
         assert!(learner.progress().rotations > rotations + 5, "seed {seed}: nothing turned");
         for (layer, before) in before.iter().enumerate() {
-            let error = relative_difference(&velocity(&mut learner, layer), &(before * 0.9));
+            let error = relative_difference(&velocity(&mut learner, layer), &(before * config.momentum));
             assert!(error <= 1e-12, "seed {seed}, layer {layer}: {error:e}");
         }
     }

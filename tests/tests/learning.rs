@@ -320,7 +320,8 @@ fn momentum_is_what_a_hand_computes() {
 #[test]
 fn a_long_run_at_the_lowest_damping_stays_finite() {
     for damping in [Damping::Absolute(1e-30), Damping::RelativeToMean(1e-30)] {
-        let config = Config { damping, ..Config::default() };
+        // All examples measured: a direction that S has not seen has no scale but the damping.
+        let config = Config { damping, statistics_share: 1.0, ..Config::default() };
         let net = Net::new(&LINEAR, Loss::SquaredError);
         let mut memory = vec![0.0_f32; net.words(2)];
         let mut learner = Learner::new(net, config, 3, 2, &mut memory).unwrap();

@@ -29,6 +29,8 @@ pub struct Step<T> {
     pub loss: T,
     /// nu, by which the clip shortened the step; 1 when it did not.
     pub shrink: T,
+    /// How many layers were held back further, lest their pre-activations change too much ([`Config::reach`]).
+    pub held: usize,
     /// Levenberg-Marquardt's ratio of the true to the predicted change of the loss, on the steps that measure it.
     pub reduction_ratio: Option<T>,
 }
@@ -202,7 +204,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let finite = passes::forward(&mut self.memory, &mut counted, inputs, batch);
         let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
         let loss = sum / T::from_usize(batch);
-        let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, reduction_ratio: None };
+        let mut step =
+            Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio: None };
         if !(finite && loss.is_finite()) {
             step.outcome = Outcome::Skipped(self.blame(inputs));
             self.finish(step.outcome, batch, counted.operations());
@@ -226,6 +229,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let mut operations = run.counted.operations() + rooms.counted.operations();
         step.outcome = taken.outcome;
         step.shrink = taken.shrink;
+        step.held = taken.held;
         if matches!(step.outcome, Outcome::Skipped(_)) {
             self.progress = before;
         } else {

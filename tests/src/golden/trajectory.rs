@@ -231,7 +231,7 @@ fn descend<T: Scalar>(learner: &mut Learner<'_, T>, inputs: &[T], targets: Targe
         weights.iter_mut().zip(rest.by_ref()).for_each(|(w, g)| *w -= rate * *g);
         learner.set_weights(layer, MatrixRef::from(&weights)).expect("finite weights");
     }
-    Step { outcome: Outcome::Applied, loss, shrink: T::ONE, reduction_ratio: None }
+    Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio: None }
 }
 
 fn weights<T: Scalar>(learner: &mut Learner<'_, T>) -> Vec<DMatrix<f64>> {
