@@ -218,7 +218,7 @@ impl<T: Scalar> Default for Config<T> {
             weight_decay: T::ZERO,
             clip: Clip::PerParameter(T::from_f64(1.5e-3)),
             reach: Some(T::from_f64(2e-3)),
-            damping: Damping::Shrunk(T::from_f64(3e-4)),
+            damping: Damping::Shrunk(T::from_f64(1e-4)),
             adaptation: None,
             fisher: Fisher::Sampled,
             estimator: Estimator::PerExampleRunning,
