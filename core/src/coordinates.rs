@@ -35,7 +35,7 @@ pub enum Coordinates {
 
 impl Coordinates {
     /// The coordinates of the weights that belong to a layer with these state words
-    /// ([`LayerMut`](crate::LayerMut)).
+    /// ([`LayerMut`]).
     pub fn of<T: Scalar>(words: &[T]) -> Self {
         match words.get(HEADER_MARK) {
             Some(mark) if *mark != T::ZERO => Coordinates::Eigenbasis,
