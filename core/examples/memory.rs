@@ -26,7 +26,9 @@ fn usual_words(net: &Net<'_>) -> usize {
 }
 
 fn main() {
-    println!("| net | weights | weights and state | + workspace, one example | + workspace, batch of 32 | the usual layout |");
+    println!(
+        "| net | weights | weights and state | + workspace, one example | + workspace, batch of 32 | the usual layout |"
+    );
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     for (name, layers) in LAYERS {
         let net = Net::new(layers, Loss::SquaredError);
