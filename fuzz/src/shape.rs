@@ -86,14 +86,14 @@ impl Exact {
     }
 
     fn factor(self) -> Self {
-        self.packed() + self * self
+        Exact(4) + self.packed() + self * self
     }
 }
 
 /// m, n, m n and the words of the state.
 fn measures(shape: &Shape) -> (Exact, Exact, Exact, Exact) {
     let (m, n) = (Exact::from(shape.outputs()), Exact::from(shape.inputs()) + Exact(shape.bias().into()));
-    (m, n, m * n, Exact(4) + n.factor() + m.factor() + m * n + m * n)
+    (m, n, m * n, Exact(6) + n.factor() + m.factor() + m * n + m * n)
 }
 
 fn check_shape(shape: &Shape, capacity: usize, buffer: &mut [f32]) {
@@ -137,9 +137,10 @@ fn check_net(layers: &[Dense], capacity: usize, buffer: &mut [f32]) {
         let (m, n, own, words) = measures(layer.shape());
         parameters = parameters + own;
         state = state + own + words;
-        rooms = rooms + (Exact(5) * m + n) * Exact::from(capacity);
+        rooms = rooms + (Exact(6) * m + n) * Exact::from(capacity);
         rooms = rooms + if batch { own } else { Exact(0) };
-        scratch = scratch.max(Exact(2) * m.max(n)).max(if batch { own } else { Exact(0) });
+        let larger = if batch { own.max(n * Exact::from(capacity)) } else { Exact(0) };
+        scratch = scratch.max(Exact(2) * m.max(n)).max(larger);
     }
     let words = state + rooms + scratch;
     assert_eq!(

@@ -232,7 +232,7 @@ fn settings(kind: u8, bytes: &mut Unstructured<'_>) -> Config<f32> {
 fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
     let mut choice = |count: u8| byte(bytes) % count;
     let (fisher, estimator, carry, share) = (choice(3), choice(4), choice(4), choice(3));
-    let (clip, damping, adapt, restart) = (choice(4), choice(3), choice(2), choice(2));
+    let (clip, damping, adapt, restart) = (choice(5), choice(4), choice(2), choice(2));
     let (factors, scalings) = (choice(2), choice(2));
     let (period, statistics_period, sweeps) = (choice(4), choice(4), choice(32));
     let mut positive = || {
@@ -251,15 +251,18 @@ fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
         momentum: momentum / (1.0 + momentum),
         restart: restart == 1,
         weight_decay: if weight_decay < 1.0 { weight_decay } else { 0.0 },
+        reach: (carry == 1).then_some(radius),
         clip: match clip {
             0 => Clip::None,
             1 => Clip::Fixed(radius),
             2 => Clip::PerExample(radius),
-            _ => Clip::ShareOfLoss(radius),
+            3 => Clip::ShareOfLoss(radius),
+            _ => Clip::PerParameter(radius),
         },
         damping: match damping {
             0 => Damping::Absolute(strength),
             1 => Damping::RelativeToMean(strength),
+            2 => Damping::Shrunk(strength),
             _ => Damping::Factored(strength),
         },
         adaptation: (adapt == 1).then(|| Adaptation { interval: 2, ..Adaptation::default() }),
