@@ -178,26 +178,23 @@ impl<T: Scalar> Kernels<T> for Reference {
 
 /// The dot product over eight accumulators.
 pub fn dot<T: Scalar>(left: &[T], right: &[T]) -> T {
-    let mut sums = [T::ZERO; 8];
-    let (mut lefts, mut rights) = (left.chunks_exact(8), right.chunks_exact(8));
-    for (x, y) in (&mut lefts).zip(&mut rights) {
-        sums.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum += *x * *y);
-    }
-    let rest = lefts.remainder().iter().zip(rights.remainder());
-    sums.iter_mut().zip(rest).for_each(|(sum, (x, y))| *sum += *x * *y);
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + b) + (c + d)) + ((e + f) + (g + h))
+    sum_over_lanes(left, right, |x, y| x * y)
 }
 
 /// The sum of w x^2, over eight accumulators as in [`dot`].
-pub fn weighted_square<T: Scalar>(x: &[T], weights: &[T]) -> T {
+pub(crate) fn weighted_square<T: Scalar>(x: &[T], weights: &[T]) -> T {
+    sum_over_lanes(x, weights, |x, w| w * (x * x))
+}
+
+/// The sum of a term of each pair: pair i into accumulator i mod 8, added up pairwise at the end.
+fn sum_over_lanes<T: Scalar>(left: &[T], right: &[T], term: impl Fn(T, T) -> T) -> T {
     let mut sums = [T::ZERO; 8];
-    let (mut xs, mut ws) = (x.chunks_exact(8), weights.chunks_exact(8));
-    for (x, w) in (&mut xs).zip(&mut ws) {
-        sums.iter_mut().zip(x.iter().zip(w)).for_each(|(sum, (x, w))| *sum += *w * (*x * *x));
+    let (mut lefts, mut rights) = (left.chunks_exact(8), right.chunks_exact(8));
+    for (x, y) in (&mut lefts).zip(&mut rights) {
+        sums.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum += term(*x, *y));
     }
-    let rest = xs.remainder().iter().zip(ws.remainder());
-    sums.iter_mut().zip(rest).for_each(|(sum, (x, w))| *sum += *w * (*x * *x));
+    let rest = lefts.remainder().iter().zip(rights.remainder());
+    sums.iter_mut().zip(rest).for_each(|(sum, (x, y))| *sum += term(*x, *y));
     let [a, b, c, d, e, f, g, h] = sums;
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }

@@ -28,10 +28,8 @@ pub(crate) struct InFlight<'x, T> {
 pub(crate) enum Effort<T> {
     /// To the limits of a solve.
     Solve(Limits<T>),
-    /// So many rotations of pairs beyond the threshold, and n pairs looked at for each of so many examples.
+    /// So many rotations of pairs beyond the threshold, and n pairs looked at for each of so many examples, at most one sweep.
     Rotate { rotations: u32, examples: usize, threshold: T },
-    /// The next rotation of each side, or none where a whole sweep finds no pair beyond the threshold.
-    One { threshold: T },
 }
 
 /// What a refresh did, both sides together.
@@ -82,7 +80,6 @@ pub(crate) fn most<T: Scalar>(
                 let checks = checks(size, examples);
                 (rotations.min(checks).into(), checks.into())
             }
-            Effort::One { .. } => (1, jacobi::pairs(size).into()),
         };
         sum.saturating_add(rotations.saturating_mul(each)).saturating_add(checks.saturating_mul(4))
     })
@@ -153,11 +150,6 @@ fn one_side<T: Scalar>(
         }
         Effort::Rotate { rotations, examples, threshold } => {
             let budget = Budget { rotations, checks: checks(size, examples) };
-            let walked = factor.rotate(&mut companions, threshold, budget);
-            (walked.rotations, u64::from(walked.checks), true)
-        }
-        Effort::One { threshold } => {
-            let budget = Budget { rotations: 1, checks: jacobi::pairs(size) };
             let walked = factor.rotate(&mut companions, threshold, budget);
             (walked.rotations, u64::from(walked.checks), true)
         }

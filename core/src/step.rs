@@ -286,10 +286,9 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
             taken.predicted += own.predicted(&survey);
             run.counted.add(SURVEY * layer.shape().parameters());
         }
-        let plan = own;
         run.counted.add(6 * layer.shape().parameters());
-        precondition::accelerate(layer, k, damping, &plan, scratch);
-        precondition::apply(layer, &mut run.counted, &plan, weights, scratch);
+        precondition::accelerate(layer, k, damping, &own, scratch);
+        precondition::apply(layer, &mut run.counted, &own, weights, scratch);
     }
     Ok(taken)
 }
@@ -463,8 +462,8 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
             run.counted.add(2 * layer.shape().parameters());
         }
     }
-    let mut measured = length.sqrt();
-    run.progress.note_length(measured, share);
+    let mut judged = length.sqrt();
+    run.progress.note_length(judged, share);
     // A loss below zero (targets that are no probabilities) leaves no budget, and no root of a negative number.
     let share_of_loss =
         |share: T| (share * T::from_usize(run.batch) * run.progress.mean_loss).maximum(T::ZERO);
@@ -474,14 +473,14 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         Clip::PerExample(kappa) => Some(kappa * T::from_usize(run.batch)),
         Clip::ShareOfLoss(share) => Some(share_of_loss(share)),
         Clip::PerParameter(kappa) => {
-            measured = run.progress.mean_length.maximum(measured / T::from_f64(3.0));
+            judged = run.progress.mean_length.maximum(judged / T::from_f64(3.0));
             Some(share_of_loss(kappa * T::from_usize(outputs) / T::from_usize(parameters)))
         }
     };
     if let Some(budget) = budget {
-        let reach = config.learning_rate * measured;
-        if reach * reach > budget {
-            plan.shrink = budget.sqrt() / reach;
+        let stride = config.learning_rate * judged;
+        if stride * stride > budget {
+            plan.shrink = budget.sqrt() / stride;
         }
     }
     if config.restart && agreement < T::ZERO {

@@ -15,6 +15,7 @@
 use super::{Learner, Loss};
 use crate::{
     Config, Coordinates, Error, Estimator, Fisher, Scalar,
+    config::expect,
     refresh::{self, Effort, Flight},
     step,
 };
@@ -24,12 +25,13 @@ impl<T: Scalar> Learner<'_, T> {
     /// measurement included; divide a measured step's time by its operations, and this is a bound on the time of all.
     ///
     /// # Errors
-    /// None once the learner exists.
+    /// [`Error::OutOfRange`] for a batch of none or beyond the capacity.
     pub fn most_operations(&mut self, batch: usize) -> Result<u64, Error> {
         let config = *self.config();
+        expect((1..=self.memory.capacity()).contains(&batch), "batch")?;
         let measured = config.measured_at_most(batch);
         let passes = Loss::passes(config.fisher, self.net().outputs());
-        let mut sum = 0;
+        let mut sum = 0_u64;
         for index in 0..self.net().layers().len() {
             let layer = self.layer(index)?;
             let (shape, coordinates) = (*layer.shape(), layer.coordinates());
@@ -48,7 +50,8 @@ impl<T: Scalar> Learner<'_, T> {
             let flight = Flight { examples: batch, fisher };
             let effort = step::effort(&config, 0, measured);
             let refresh = effort.map_or(0, |effort| refresh::most(&shape, coordinates, flight, effort));
-            sum += load.operations(&config, effort) + refresh;
+            // A solve without a cap on its sweeps has no bound that a number holds.
+            sum = sum.saturating_add(load.operations(&config, effort)).saturating_add(refresh);
         }
         Ok(sum)
     }

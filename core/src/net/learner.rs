@@ -177,7 +177,9 @@ impl<'a, T: Scalar> Learner<'a, T> {
                 gradients: &mut [],
                 fisher_gradients: &mut [],
             };
-            let effect = refresh::refresh(&mut layer, in_flight, Effort::One { threshold });
+            // A whole sweep may be looked at.
+            let effort = Effort::Rotate { rotations: 1, examples: usize::MAX, threshold };
+            let effect = refresh::refresh(&mut layer, in_flight, effort);
             done += effect.rotations;
             self.progress.operations += effect.operations;
         }
