@@ -281,8 +281,18 @@ impl<T: Scalar> Config<T> {
 
     /// The damping of a layer in this state of a run.
     pub fn damping_of(&self, layer: &LayerMut<'_, T>, progress: &Progress<T>) -> LayerDamping<T> {
+        self.damping_with(layer, progress, layer.mean_scaling())
+    }
+
+    /// The same with a mean of S that is known already.
+    pub(crate) fn damping_with(
+        &self,
+        layer: &LayerMut<'_, T>,
+        progress: &Progress<T>,
+        mean: T,
+    ) -> LayerDamping<T> {
         let examples = self.factors.held(layer.factor_weight()) / self.statistics_share;
-        self.damping.of_layer(layer, progress.damping_multiplier, examples)
+        self.damping.of_layer(layer, mean, progress.damping_multiplier, examples)
     }
 
     /// Refuses settings out of range.

@@ -45,18 +45,28 @@ impl<T: Scalar> Damping<T> {
         expect(value > T::ZERO && value.is_finite(), "damping")
     }
 
-    /// The damping of one layer, its strength multiplied by `multiplier`, with so many examples behind its factors.
-    pub(crate) fn of_layer(&self, layer: &LayerMut<'_, T>, multiplier: T, examples: T) -> LayerDamping<T> {
+    /// Whether the mean of S has a part in it.
+    pub(crate) fn uses_mean(&self) -> bool {
+        matches!(self, Damping::RelativeToMean(_) | Damping::Shrunk(_))
+    }
+
+    /// The damping of one layer with this mean of S, its strength multiplied by `multiplier`, and so many examples behind its
+    /// factors.
+    pub(crate) fn of_layer(
+        &self,
+        layer: &LayerMut<'_, T>,
+        mean: T,
+        multiplier: T,
+        examples: T,
+    ) -> LayerDamping<T> {
         let floored = |value: T| value.maximum(T::from_f64(Self::MINIMUM));
         match *self {
             Damping::Absolute(lambda) => LayerDamping::Sum(floored(lambda * multiplier)),
-            Damping::RelativeToMean(share) => {
-                LayerDamping::Sum(floored(share * multiplier * layer.mean_scaling()))
-            }
+            Damping::RelativeToMean(share) => LayerDamping::Sum(floored(share * multiplier * mean)),
             Damping::Shrunk(lambda) => {
                 let unknown = T::from_usize(layer.shape().longest_side()) * T::from_f64(2.0);
                 let share = unknown / (unknown + examples);
-                LayerDamping::Sum(floored((lambda + share * share * layer.mean_scaling()) * multiplier))
+                LayerDamping::Sum(floored((lambda + share * share * mean) * multiplier))
             }
             Damping::Factored(lambda) => {
                 let root = floored(lambda * multiplier).sqrt();

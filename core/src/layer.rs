@@ -45,6 +45,7 @@ enum Mark {
     FailedRefreshes = 3,
     Coordinates = HEADER_MARK as isize,
     Reach = 5,
+    MeanScaling = 6,
 }
 
 impl<'a, T: Scalar> LayerMut<'a, T> {
@@ -161,6 +162,17 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     pub(crate) fn set_coordinates(&mut self, coordinates: Coordinates) {
         let eigenbasis = coordinates == Coordinates::Eigenbasis;
         self.set_mark(Mark::Coordinates, if eigenbasis { T::ONE } else { T::ZERO });
+    }
+
+    /// Takes the mean of S once for all that one step asks of it.
+    pub(crate) fn note_mean_scaling(&mut self) {
+        let mean = self.mean_scaling();
+        self.set_mark(Mark::MeanScaling, mean);
+    }
+
+    /// The mean of S when it was last noted.
+    pub(crate) fn noted_mean_scaling(&self) -> T {
+        self.mark(Mark::MeanScaling)
     }
 
     /// The typical reach of the preconditioned gradient: the running mean of the root mean square by which it changes a

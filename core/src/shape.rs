@@ -4,7 +4,7 @@
 //! a bias (the last column). Its state, one contiguous buffer, is
 //!
 //! ```text
-//! words = 6 + [4 + n (n+1)/2 + n^2] + [4 + m (m+1)/2 + m^2] + m n + m n
+//! words = 7 + [4 + n (n+1)/2 + n^2] + [4 + m (m+1)/2 + m^2] + m n + m n
 //!         |    |   C_A         U_A         C_B         U_B     S     velocity
 //!         |    cursors of a factor's walk and of the care for its orthogonality
 //!         header: marks and the stored weights of the moving averages
@@ -16,7 +16,7 @@
 use crate::Error;
 
 /// Words in front of a layer's state: marks and the stored weights of the moving averages.
-pub const HEADER: usize = 6;
+pub const HEADER: usize = 7;
 
 /// Words of a factor's two cursors.
 pub const CURSORS: usize = 4;
@@ -28,7 +28,7 @@ pub const CURSORS: usize = 4;
 /// const SHAPE: Shape = Shape::new(16, 8);
 /// static BUFFER: [f32; SHAPE.words()] = [0.0; SHAPE.words()];
 /// assert_eq!((SHAPE.rows(), SHAPE.columns(), SHAPE.parameters()), (8, 17, 136));
-/// assert_eq!(BUFFER.len(), 6 + (4 + 153 + 289) + (4 + 36 + 64) + 136 + 136);
+/// assert_eq!(BUFFER.len(), 7 + (4 + 153 + 289) + (4 + 36 + 64) + 136 + 136);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

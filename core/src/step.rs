@@ -274,7 +274,7 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
     for index in 0..layers {
         let mut room = rooms.room(index)?;
         let (layer, k, weights, scratch) = room.parts();
-        let damping = run.config.damping_of(layer, run.progress);
+        let damping = run.config.damping_with(layer, run.progress, layer.noted_mean_scaling());
         let mut own = plan;
         // The outputs have units of their own; hidden units saturate at about 1.
         if let (Some(reach), true) = (run.config.reach, index + 1 < layers) {
@@ -447,7 +447,11 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
         let (layer, k, weights, scratch) = room.parts();
-        let damping = config.damping_of(layer, run.progress);
+        if config.damping.uses_mean() {
+            layer.note_mean_scaling();
+            run.counted.add(layer.shape().parameters());
+        }
+        let damping = config.damping_with(layer, run.progress, layer.noted_mean_scaling());
         let survey = precondition::survey(layer, k, damping, weights, scratch, with_reach);
         // Unshrunk, so a clip can only make it safer.
         safe &= survey.is_safe(&plan, layer.shape().parameters());

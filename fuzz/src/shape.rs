@@ -93,7 +93,7 @@ impl Exact {
 /// m, n, m n and the words of the state.
 fn measures(shape: &Shape) -> (Exact, Exact, Exact, Exact) {
     let (m, n) = (Exact::from(shape.outputs()), Exact::from(shape.inputs()) + Exact(shape.bias().into()));
-    (m, n, m * n, Exact(6) + n.factor() + m.factor() + m * n + m * n)
+    (m, n, m * n, Exact(7) + n.factor() + m.factor() + m * n + m * n)
 }
 
 fn check_shape(shape: &Shape, capacity: usize, buffer: &mut [f32]) {

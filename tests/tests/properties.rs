@@ -317,7 +317,7 @@ proptest! {
         for layer in &case.layers {
             let shape = layer.shape();
             let (m, n) = (shape.rows(), shape.columns());
-            let words = 6 + (4 + n * (n + 1) / 2 + n * n) + (4 + m * (m + 1) / 2 + m * m) + 2 * m * n;
+            let words = 7 + (4 + n * (n + 1) / 2 + n * n) + (4 + m * (m + 1) / 2 + m * m) + 2 * m * n;
             prop_assert_eq!(shape.words(), words);
             let mut buffer = vec![0.0_f64; words + 1];
             prop_assert!(LayerMut::new(*shape, &mut buffer[..words]).is_ok());

@@ -7,7 +7,7 @@
 //! ```text
 //! parameter     2 m i (N + L (N + M P)) + 2 (i n + m^2) N + 2 m^2 M P + 2 m n (m + n)
 //! eigenbasis    2 (i n + m n + m^2) N + 2 (m^2 + L n (m + i)) (N + M P) + 2 m n
-//! both          (M + 1) [n (n+1) + P m (m+1)] + P (2 M + 3) m n + 2 m n N + 18 m n + the refresh's bound
+//! both          (M + 1) [n (n+1) + P m (m+1)] + P (2 M + 3) m n + 2 m n N + 19 m n + the refresh's bound
 //! ```
 //!
 //! *Invariant*: no step exceeds it, and one that spends its whole budget of rotations and checks reaches it.
@@ -117,6 +117,6 @@ impl Load {
                     Coordinates::Eigenbasis => 2 * (i * n + m * n + m * m) * examples,
                 }
         });
-        own + factors + scalings + gradient + 18 * m * n + decay + again
+        own + factors + scalings + gradient + 19 * m * n + decay + again
     }
 }
