@@ -9,7 +9,8 @@
 //! ```
 //!
 //! on every activation and every gradient, no sum can exceed MAX / 4. In `f32` with n = 65 and N = 100 the limit is
-//! 1.2e8. Cost: one comparison a value. It cannot fail; it reports the first offender.
+//! 1.2e8. Weights that live in the eigenbasis turn with it, and a turn keeps only their norm, at most sqrt(m n) max|W|:
+//! they are held below MAX / (4 sqrt(m n)). Cost: one comparison a value. It cannot fail; it reports the first offender.
 
 use crate::{Scalar, Shape};
 
@@ -17,6 +18,11 @@ use crate::{Scalar, Shape};
 pub fn limit<T: Scalar>(shape: &Shape, batch: usize) -> T {
     let share = T::MAX / (T::from_f64(4.0) * T::from_usize(batch.max(1)));
     share.sqrt().sqrt() / T::from_usize(shape.longest_side()).sqrt()
+}
+
+/// The largest magnitude allowed for weights and velocities that turn with the eigenbasis.
+pub fn turning_limit<T: Scalar>(shape: &Shape) -> T {
+    T::MAX / (T::from_f64(4.0) * T::from_usize(shape.parameters()).sqrt())
 }
 
 /// Index of the first value whose magnitude is not at most `limit`; NaN never is.

@@ -11,8 +11,9 @@
 //! ([`Survey::is_safe`]).
 
 use crate::{
-    Coordinates, MatrixMut, MatrixRef, Scalar,
+    Coordinates, MatrixMut, MatrixRef, Scalar, Shape,
     damping::LayerDamping,
+    guard,
     kernels::{Counted, dot, largest, weighted_square},
     layer::LayerMut,
 };
@@ -59,11 +60,12 @@ pub(crate) struct Survey<T> {
 }
 
 impl<T: Scalar> Survey<T> {
-    /// Whether the step keeps every weight finite: |U_B v U_A^T| <= |v|_F <= sqrt(m n) max|v|.
-    pub(crate) fn is_safe(&self, plan: &Plan<T>, parameters: usize) -> bool {
+    /// Whether the step keeps velocity and weights finite, whichever way the basis turns.
+    pub(crate) fn is_safe(&self, plan: &Plan<T>, shape: &Shape) -> bool {
+        let limit = guard::turning_limit(shape);
         let velocity = plan.momentum * self.largest_velocity + plan.shrink * self.largest_direction;
-        let step = plan.learning_rate * T::from_usize(parameters).sqrt() * velocity;
-        self.length.is_finite() && self.largest_weight + step < T::MAX / T::from_f64(4.0)
+        let weight = self.largest_weight + plan.learning_rate * velocity;
+        self.length.is_finite() && velocity < limit && weight < limit
     }
 }
 

@@ -65,7 +65,10 @@ impl<T: Scalar> Progress<T> {
     pub(crate) fn note_loss(&mut self, loss: T, decay: T) {
         let fresh = T::ONE - decay;
         self.mean_loss_weight = (decay * self.mean_loss_weight + fresh).minimum(T::ONE);
-        self.mean_loss += fresh / self.mean_loss_weight * (loss - self.mean_loss);
+        let (share, old) = (fresh / self.mean_loss_weight, self.mean_loss);
+        let moved = old + share * (loss - old);
+        // Two losses of opposite sign at the ends of the range have no difference, yet a mean.
+        self.mean_loss = if moved.is_finite() { moved } else { (T::ONE - share) * old + share * loss };
     }
 
     /// The share of this step in the running means, after [`note_loss`](Self::note_loss), whose weight they share.

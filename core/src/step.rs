@@ -108,12 +108,15 @@ impl<'a, T: Scalar> Room<'a, T> {
 
     fn check(&self, layer: usize, batch: usize) -> Result<(), Reason> {
         let limit = guard::limit(self.layer.shape(), batch);
+        let turning = self.layer.coordinates() == Coordinates::Eigenbasis;
+        let weights = if turning { &*self.weights } else { &[] };
         let arguments = [
-            ("activations", self.activations),
-            ("gradients", self.gradients),
-            ("Fisher gradients", self.fisher_gradients),
+            ("activations", self.activations, limit),
+            ("gradients", self.gradients, limit),
+            ("Fisher gradients", self.fisher_gradients, limit),
+            ("weights", weights, guard::turning_limit(self.layer.shape())),
         ];
-        for (argument, values) in arguments {
+        for (argument, values, limit) in arguments {
             if let Some(index) = guard::first_beyond(values, limit) {
                 let finite = values.get(index).is_some_and(|value| value.is_finite());
                 return Err(if finite {
@@ -454,7 +457,7 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
         let damping = config.damping_with(layer, run.progress, layer.noted_mean_scaling());
         let survey = precondition::survey(layer, k, damping, weights, scratch, with_reach);
         // Unshrunk, so a clip can only make it safer.
-        safe &= survey.is_safe(&plan, layer.shape().parameters());
+        safe &= survey.is_safe(&plan, layer.shape());
         length += survey.length;
         agreement += survey.agreement;
         velocity_length += survey.velocity_length;

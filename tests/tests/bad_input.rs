@@ -4,8 +4,8 @@
 //! that lets NaN through; a limit that forgets the size of the batch; a counter or a random stream that moves on a skip.
 
 use ekfac::{
-    Averaging, Clip, Config, Dense, Estimator, Fisher, Learner, Loss, Net, Outcome, Progress, Reason,
-    Refresh, Scalar, Shape, Targets, guard,
+    Averaging, Clip, Config, Coordinates, Dense, Error, Estimator, Fisher, Learner, Loss, Net, Outcome,
+    Progress, Reason, Refresh, Scalar, Shape, Targets, guard,
 };
 use ekfac_tests::{
     oracle::{bench::Bench, bits},
@@ -233,4 +233,36 @@ fn the_gate_lets_no_magnitude_pass_that_overflows() {
     assert!(limit > 1e8 && limit < 1.3e8, "{limit}");
     assert_eq!(guard::first_beyond(&[limit, -limit, limit.next_up()], limit), Some(2));
     assert_eq!(guard::first_beyond(&[0.0, f32::NAN], f32::INFINITY), Some(1));
+}
+
+#[test]
+fn weights_that_a_turn_could_overflow_are_refused() {
+    let limit: f32 = guard::turning_limit(NET.layers()[0].shape());
+    for bad in [f32::NAN, f32::INFINITY, f32::MAX, 1.01 * limit] {
+        let mut memory = vec![0.0_f32; NET.words(1)];
+        let mut learner = Learner::new(NET, settings(Fisher::Sampled), 5, 1, &mut memory).unwrap();
+        learner.set_coordinates(0, Coordinates::Eigenbasis).unwrap();
+        learner.stored_weights(0).unwrap().as_mut_slice()[5] = bad;
+        let before = trace(&learner);
+        let refused = Error::OutOfRange { argument: "weights", index: 5 };
+        assert_eq!(learner.rotate(3), Err(refused.clone()), "{bad}");
+        assert_eq!(learner.set_coordinates(0, Coordinates::Parameter), Err(refused), "{bad}");
+        // No input reaches the weight, so that only the gate can find it.
+        let outcome = step_outcome(&mut learner, &[0.0; 3], &[0.5; 2]);
+        assert!(matches!(outcome, Outcome::Skipped(_)), "{bad}: {outcome:?}");
+        assert_eq!(trace(&learner), before, "{bad}");
+    }
+}
+
+#[test]
+fn the_mean_of_losses_at_both_ends_of_the_range_is_finite() {
+    let mut memory = vec![0.0_f32; NET.words(1)];
+    let layers = [Dense::new(1, 2, ekfac::Activation::Identity)];
+    let net = Net::new(&layers, Loss::SoftmaxCrossEntropy);
+    let mut learner =
+        Learner::new(net, settings(Fisher::Sampled), 5, 1, &mut memory[..net.words(1)]).unwrap();
+    for targets in [[1e38, 2e38], [-1e38, -2e38], [1e38, 2e38]] {
+        learner.step(&[1.0], Targets::Values(&targets)).unwrap();
+        assert!(learner.progress().mean_loss.is_finite(), "{:?}", learner.progress());
+    }
 }

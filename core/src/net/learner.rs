@@ -9,6 +9,7 @@ use super::{
     memory::Memory,
     passes::{self, Side, Source},
     random::Stream,
+    weights::expect_turnable,
 };
 use crate::{
     Config, Coordinates, Error, Event, EventLog, Fisher, Kernels, LayerMut, Outcome, Progress, Reason,
@@ -143,12 +144,20 @@ impl<'a, T: Scalar> Learner<'a, T> {
     }
 
     /// Spends idle time: at most so many rotations of each factor towards its eigenbasis, from the stored cursor on; returns how
-    /// many were done, fewer where a whole sweep finds no pair beyond the threshold. Two calls for half as many give the same bits. A device can call it between two examples for as long as it has nothing else to do. Settings
-    /// with a periodic refresh rotate here to the threshold of their limits.
+    /// many were done, fewer where a whole sweep finds no pair beyond the threshold. Two calls for half as many give the same
+    /// bits. A device can call it between two examples for as long as it has nothing else to do. Settings with a periodic
+    /// refresh rotate here to the threshold of their limits.
     ///
     /// # Errors
-    /// None once the learner exists.
+    /// [`Error::OutOfRange`] for a weight in the eigenbasis that is NaN or beyond
+    /// [`turning_limit`](crate::guard::turning_limit): before any write.
     pub fn rotate(&mut self, rotations: u32) -> Result<u64, Error> {
+        for slot in self.memory.slots(0).0 {
+            let layer = LayerMut::new(*slot.dense.shape(), slot.state)?;
+            if layer.coordinates() == Coordinates::Eigenbasis {
+                expect_turnable(slot.dense.shape(), slot.weights)?;
+            }
+        }
         let threshold = match self.config.refresh {
             Refresh::Rotations { threshold, .. } => threshold,
             Refresh::Periodic { limits, .. } => limits.threshold,

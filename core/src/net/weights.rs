@@ -6,8 +6,8 @@
 
 use super::{Initialization, Learner, random::Stream};
 use crate::{
-    Coordinates, Error, LayerMut, MatrixMut, MatrixRef, Scalar, coordinates, error::expect_length, guard,
-    kernels::Counted,
+    Coordinates, Error, LayerMut, MatrixMut, MatrixRef, Scalar, Shape, coordinates, error::expect_length,
+    guard, kernels::Counted,
 };
 
 impl<T: Scalar> Learner<'_, T> {
@@ -46,7 +46,8 @@ impl<T: Scalar> Learner<'_, T> {
     /// Overwrites W of one layer, m x n, bias last, given in parameter coordinates.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for a layer that does not exist, [`Error::Length`], [`Error::NonFinite`]: before any write.
+    /// [`Error::OutOfRange`] for a layer that does not exist or a weight beyond
+    /// [`turning_limit`](crate::guard::turning_limit), [`Error::Length`], [`Error::NonFinite`]: before any write.
     pub fn set_weights(&mut self, layer: usize, weights: MatrixRef<'_, T>) -> Result<(), Error> {
         let mut counted = Counted::new(self.kernels);
         let (slot, scratch) = self.memory.slot(layer, 0)?;
@@ -56,6 +57,7 @@ impl<T: Scalar> Learner<'_, T> {
         if let Some(index) = guard::first_non_finite(weights.as_slice()) {
             return Err(Error::NonFinite { argument: "weights", index });
         }
+        expect_turnable(&shape, weights.as_slice())?;
         let view = LayerMut::new(shape, slot.state)?;
         for (into, from) in slot.weights.chunks_exact_mut(shape.rows()).zip(weights.iter_columns()) {
             into.copy_from_slice(from);
@@ -88,15 +90,25 @@ impl<T: Scalar> Learner<'_, T> {
     /// fresh learner has the cheaper ones ([`Coordinates::cheaper`]) for its capacity.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for a layer that does not exist.
+    /// [`Error::OutOfRange`] for a layer that does not exist, or a stored weight that is NaN or beyond
+    /// [`turning_limit`](crate::guard::turning_limit).
     pub fn set_coordinates(&mut self, layer: usize, coordinates: Coordinates) -> Result<(), Error> {
         let mut counted = Counted::new(self.kernels);
         let (slot, scratch) = self.memory.slot(layer, 0)?;
         let mut view = LayerMut::new(*slot.dense.shape(), slot.state)?;
         if view.coordinates() != coordinates {
+            expect_turnable(slot.dense.shape(), slot.weights)?;
             coordinates::turn(&view, &mut counted, slot.weights, coordinates, scratch);
             view.set_coordinates(coordinates);
         }
         Ok(())
+    }
+}
+
+/// Refuses weights that a turn of the basis could drive beyond the range.
+pub(super) fn expect_turnable<T: Scalar>(shape: &Shape, weights: &[T]) -> Result<(), Error> {
+    match guard::first_beyond(weights, guard::turning_limit(shape)) {
+        Some(index) => Err(Error::OutOfRange { argument: "weights", index }),
+        None => Ok(()),
     }
 }
