@@ -44,6 +44,15 @@ impl<'a, T: Scalar> Companion<'a, T> {
         }
     }
 
+    /// Exchanges lines p < q.
+    pub(crate) fn exchange(&mut self, p: usize, q: usize) {
+        if self.by_columns {
+            self.rotate_columns(p, q, |x, y| (y, x));
+        } else {
+            self.rotate_rows(p, q, |x, y| (y, x));
+        }
+    }
+
     fn rotate_columns(&mut self, p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
         let Some((head, tail)) = self.data.split_at_mut_checked(q.saturating_mul(self.stride)) else {
             return;

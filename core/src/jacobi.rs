@@ -10,13 +10,19 @@
 //!
 //! *Invariant*: after every rotation U C U^T is what it was, and everything else that lives in the eigenbasis (scalings,
 //! velocity) has turned along as a [`Companion`]. So a solve may stop after any rotation and the state is valid.
-//! Eigenvalues are never sorted in place: a sorted basis with unmoved scalings is the recurring bug of the field.
 //!
 //! *Stop*: a pair is skipped when |c_pq| <= threshold sqrt(c_pp c_qq), the product, which gives every eigenvalue of a
-//! graded matrix its own relative accuracy (Demmel and Veselic 1992). A sweep without a rotation ends the solve.
+//! graded matrix its own relative accuracy (Demmel and Veselic 1992); and when |c_pq| <= 2 eps d, with d the smallest
+//! positive entry on the diagonal at the start, or |C| where one is negative. The first d takes nothing from that accuracy, since
+//! d <= sqrt(c_ii c_jj) for all pairs; the second nothing from that of an indefinite matrix, which is no better than eps |C|.
+//! Without it a solve goes on into the rounding below. A sweep without a rotation ends the solve.
+//! *Order*: before row p of a sweep, the line with the largest c_ii to come is exchanged into its place (de Rijk 1989), a
+//! positive one counting double, so that clusters of opposite sign do not mingle. Without this and the floor above, a graded
+//! spectrum takes twice the sweeps. All companions are exchanged along: a sorted basis with unmoved scalings is the recurring
+//! bug of the field. A [`walk`] exchanges nothing.
 //! *Scaling*: a matrix whose largest entry lies beyond 2^(+-50) (`f32`) or 2^(+-400) (`f64`) is first scaled by a power of two.
-//! *Cost*: a sweep checks n (n-1)/2 pairs at 4 operations; a rotation costs 8 operations a pair of words it touches: n of C,
-//! n of U, and the companions' lines. No memory, no allocation. *Failure*: [`Report::converged`] is false when the cap
+//! *Cost*: a sweep checks n (n-1)/2 pairs at 4 operations (an exchange is none); a rotation costs 8 operations a pair of words
+//! it touches: n of C, n of U, and the companions' lines. No memory, no allocation. *Failure*: [`Report::converged`] is false when the cap
 //! on sweeps (30 for `f32`, 40 for `f64`) ends it; C and U are valid all the same. A [`walk`] does a part of a sweep, from a
 //! stored [`Cursor`] on, and cannot fail.
 
@@ -164,18 +170,40 @@ pub fn off_diagonal<T: Scalar>(packed: &[T], size: usize) -> T {
     let exponent = largest(packed).exponent();
     // Near 1 the squares neither overflow nor lose anything that counts.
     let scaled = exponent.abs() > T::SAFE_EXPONENT / 2;
-    let (mut off, mut all) = (T::ZERO, T::ZERO);
+    let (diagonal, off) = squares(packed, size, if scaled { exponent } else { 0 });
+    if off + diagonal > T::ZERO { (off / (off + diagonal)).sqrt() } else { T::ZERO }
+}
+
+/// The sums of the squares on and off the diagonal, of a matrix that is first divided by 2^exponent.
+fn squares<T: Scalar>(packed: &[T], size: usize, exponent: i32) -> (T, T) {
+    let (mut diagonal, mut off) = (T::ZERO, T::ZERO);
     for j in 0..within(size, packed) {
         for (i, value) in packed.iter().skip(packed_words(j)).take(j + 1).enumerate() {
-            let value = if scaled { value.times_power_of_two(-exponent) } else { *value };
+            let value = if exponent == 0 { *value } else { value.times_power_of_two(-exponent) };
             if i == j {
-                all += value * value;
+                diagonal += value * value;
             } else {
                 off += (value * value) * T::from_f64(2.0);
             }
         }
     }
-    if off + all > T::ZERO { (off / (off + all)).sqrt() } else { T::ZERO }
+    (diagonal, off)
+}
+
+/// Below this an entry of C is rounding: twice eps times the smallest positive c_ii, or times |C| where one is negative.
+fn noise<T: Scalar>(packed: &[T], size: usize) -> T {
+    let (mut least, mut definite) = (T::MAX, true);
+    for i in 0..size {
+        let value = diagonal(packed, i);
+        definite &= value >= T::ZERO;
+        least = if value > T::ZERO { least.minimum(value) } else { least };
+    }
+    if !definite {
+        let (on, off) = squares(packed, size, 0);
+        least = (on + off).sqrt();
+    }
+    // Without a positive entry there is nothing to measure by.
+    if least < T::MAX { (T::EPSILON + T::EPSILON) * least } else { T::ZERO }
 }
 
 /// Rotates a packed symmetric matrix towards diagonal form and turns the companions along.
@@ -195,13 +223,9 @@ pub fn diagonalise<T: Scalar>(
         packed.iter_mut().for_each(|value| *value = value.times_power_of_two(-exponent));
     }
     let mut report = Report { sweeps: 0, rotations: 0, off_diagonal: T::ZERO, converged: false };
-    let negligible = Negligible { threshold: limits.threshold, floor: T::ZERO };
+    let negligible = Negligible { threshold: limits.threshold, floor: noise(packed, size) };
     while report.sweeps < limits.sweeps && !report.converged {
-        let sweep = Budget { rotations: u32::MAX, checks: pairs(size) };
-        let walked = walk(packed, size, &mut Cursor::default(), negligible, sweep, &mut |p, q, turn| {
-            companions.iter_mut().for_each(|companion| companion.rotate(p, q, turn));
-        });
-        let rotations = walked.rotations;
+        let rotations = sweep(packed, size, companions, negligible);
         report.sweeps += 1;
         report.rotations += rotations;
         report.converged = rotations == 0;
@@ -211,6 +235,46 @@ pub fn diagonalise<T: Scalar>(
         packed.iter_mut().for_each(|value| *value = value.times_power_of_two(exponent));
     }
     report
+}
+
+/// Every pair once, row by row; returns the number of rotations.
+fn sweep<T: Scalar>(
+    packed: &mut [T],
+    size: usize,
+    companions: &mut [Companion<'_, T>],
+    negligible: Negligible<T>,
+) -> u32 {
+    let mut rotations = 0;
+    for row in 0..size.saturating_sub(1) {
+        let largest = foremost(packed, row, size);
+        if largest != row {
+            exchange_packed(packed, size, row, largest);
+            companions.iter_mut().for_each(|companion| companion.exchange(row, largest));
+        }
+        let checks = u32::try_from(size - 1 - row).unwrap_or(u32::MAX);
+        let (budget, mut cursor) = (Budget { rotations: checks, checks }, Cursor { row, column: row + 1 });
+        let walked = walk(packed, size, &mut cursor, negligible, budget, &mut |p, q, turn| {
+            companions.iter_mut().for_each(|companion| companion.rotate(p, q, turn));
+        });
+        rotations += walked.rotations;
+    }
+    rotations
+}
+
+/// Which line from `row` on has the largest c_ii, a positive one counting double.
+fn foremost<T: Scalar>(packed: &[T], row: usize, size: usize) -> usize {
+    let weight = |i| {
+        let value = diagonal(packed, i);
+        if value > T::ZERO { value + value } else { -value }
+    };
+    let (mut found, mut largest) = (row, weight(row));
+    for i in row + 1..size {
+        let weight = weight(i);
+        if weight > largest {
+            (found, largest) = (i, weight);
+        }
+    }
+    found
 }
 
 /// Eigenvalues and eigenvectors of a symmetric matrix: `matrix` = U diag(values) U^T.
@@ -364,35 +428,54 @@ fn rotate_packed<T: Scalar>(
     c_pq: T,
     rotation: &Rotation<T>,
 ) {
+    turn_packed(packed, size, p, q, |x, y| rotation.turned(x, y));
     let shift = rotation.tangent * c_pq;
+    if let Ok([c_pp, c_pq, c_qq]) =
+        packed.get_disjoint_mut([packed_index(p, p), packed_index(p, q), packed_index(q, q)])
+    {
+        *c_pp -= shift;
+        *c_pq = T::ZERO;
+        *c_qq += shift;
+    }
+}
+
+/// Exchanges rows and columns p < q of the packed matrix.
+fn exchange_packed<T: Scalar>(packed: &mut [T], size: usize, p: usize, q: usize) {
+    turn_packed(packed, size, p, q, |x, y| (y, x));
+    if let Ok([c_pp, c_qq]) = packed.get_disjoint_mut([packed_index(p, p), packed_index(q, q)]) {
+        core::mem::swap(c_pp, c_qq);
+    }
+}
+
+/// Turns rows and columns p < q of the packed matrix, but for the entries where they cross.
+fn turn_packed<T: Scalar>(
+    packed: &mut [T],
+    size: usize,
+    p: usize,
+    q: usize,
+    turned: impl Fn(T, T) -> (T, T),
+) {
     let Some((head, tail)) = packed.split_at_mut_checked(packed_words(q)) else { return };
     if let Some(xs) = head.get_mut(packed_words(p)..) {
-        // Above the diagonal of column p, both columns are contiguous; then c_pp and c_pq themselves.
+        // Above the diagonal of column p, both columns are contiguous.
         let mut ys = tail.iter_mut();
         for (x, y) in xs.iter_mut().zip(ys.by_ref().take(p)) {
-            (*x, *y) = rotation.turned(*x, *y);
-        }
-        if let (Some(x), Some(y)) = (xs.get_mut(p), ys.next()) {
-            *x -= shift;
-            *y = T::ZERO;
+            (*x, *y) = turned(*x, *y);
         }
         // Between p and q, row p runs across the columns, each one longer than the last.
         let mut index = p + p + 1;
-        for (k, y) in (p + 1..q).zip(ys.by_ref()) {
+        for (k, y) in (p + 1..q).zip(ys.skip(1)) {
             if let Some(x) = xs.get_mut(index) {
-                (*x, *y) = rotation.turned(*x, *y);
+                (*x, *y) = turned(*x, *y);
             }
             index += k + 1;
-        }
-        if let Some(y) = ys.next() {
-            *y += shift;
         }
     }
     // Beyond q, both rows run across the columns.
     let mut start = q + 1;
     for k in q + 1..size {
         if let Ok([x, y]) = tail.get_disjoint_mut([start + p, start + q]) {
-            (*x, *y) = rotation.turned(*x, *y);
+            (*x, *y) = turned(*x, *y);
         }
         start += k + 1;
     }

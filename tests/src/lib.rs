@@ -1,8 +1,11 @@
-//! What the suites share: golden vectors, dense oracles, seeded random data.
+//! What the suites share: golden vectors, dense oracles, seeded random data, symmetric matrices of every kind.
 
 pub mod golden;
 pub mod oracle;
 pub mod random;
+pub mod solved;
+pub mod symmetric;
+pub mod wide;
 
 /// The README's examples, which run with the doc tests.
 #[cfg(doctest)]

@@ -90,44 +90,6 @@ pub fn eigen(matrix: &DMatrix<f64>) -> (DVector<f64>, DMatrix<f64>) {
     (solved.eigenvalues, solved.eigenvectors)
 }
 
-/// Eigenvalues of a positive definite matrix, ascending, each with a small relative error even when the matrix is
-/// graded: one-sided Jacobi on the Cholesky factor (Veselic and Hari 1989), where a tridiagonal solver has only a
-/// small absolute one.
-pub fn graded_eigenvalues(matrix: &DMatrix<f64>) -> Vec<f64> {
-    let mut columns = matrix.clone().cholesky().expect("a positive definite matrix").l();
-    let size = matrix.ncols();
-    for _ in 0..60 {
-        let mut worst = 0.0_f64;
-        for p in 0..size {
-            for q in p + 1..size {
-                worst = worst.max(orthogonalise(&mut columns, p, q));
-            }
-        }
-        if worst <= 1e-16 * size as f64 {
-            break;
-        }
-    }
-    let mut values: Vec<f64> = columns.column_iter().map(|column| column.norm_squared()).collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// Turns two columns until they are orthogonal; returns the cosine of their angle before.
-fn orthogonalise(columns: &mut DMatrix<f64>, p: usize, q: usize) -> f64 {
-    let (x, y) = (columns.column(p).clone_owned(), columns.column(q).clone_owned());
-    let (alpha, beta, gamma) = (x.norm_squared(), y.norm_squared(), x.dot(&y));
-    if gamma == 0.0 {
-        return 0.0;
-    }
-    let zeta = (beta - alpha) / (2.0 * gamma);
-    let tangent = zeta.signum() / (zeta.abs() + zeta.hypot(1.0));
-    let cosine = 1.0 / tangent.hypot(1.0);
-    let sine = cosine * tangent;
-    columns.set_column(p, &(&x * cosine - &y * sine));
-    columns.set_column(q, &(&x * sine + &y * cosine));
-    gamma.abs() / (x.norm() * y.norm())
-}
-
 /// (1/N) X X^T of examples in columns.
 pub fn second_moment(examples: &DMatrix<f64>) -> DMatrix<f64> {
     examples * examples.transpose() / examples.ncols() as f64

@@ -6,7 +6,7 @@
 
 use ekfac::{
     Averaging, Blend, Carry, Clip, Config, Estimator, Fisher, Kernels, Learner, Loss, MatrixMut, MatrixRef,
-    Net, Outcome, Reference, Refresh, Scalar, Shape, Targets, jacobi::Limits,
+    Net, Outcome, Reference, Refresh, Scalar, Shape, Targets,
 };
 use ekfac_tests::{
     oracle::{
@@ -29,13 +29,9 @@ fn one_basis<T: Scalar>(averaging: Averaging<T>) -> Config<T> {
     }
 }
 
-/// The same with the identity for ever: no pair of a positive semidefinite matrix is beyond this threshold.
+/// The same with the identity for ever: no rotation is allowed.
 fn identity_basis<T: Scalar>(averaging: Averaging<T>) -> Config<T> {
-    let limits = Limits { sweeps: 1, threshold: T::from_f64(2.0) };
-    Config {
-        refresh: Refresh::Periodic { period: u32::MAX, limits, carry: Carry::Transport },
-        ..one_basis(averaging)
-    }
+    Config { refresh: Refresh::Rotations { per_step: 0, threshold: T::ZERO }, ..one_basis(averaging) }
 }
 
 /// Copies of one example.
