@@ -118,6 +118,19 @@ impl<T: Scalar> LayerDamping<T> {
     }
 }
 
+/// base^exponent by repeated squaring: at most 64 products, whatever the exponent.
+fn power<T: Scalar>(mut base: T, mut exponent: u32) -> T {
+    let mut power = T::ONE;
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            power *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    power
+}
+
 /// Levenberg-Marquardt adaptation: every `interval` steps the loss of the same batch is taken again after the step, and
 /// rho = (change of the loss) / (change that the quadratic model predicts) decides.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,7 +165,8 @@ impl<T: Scalar> Adaptation<T> {
     pub(crate) fn check(&self) -> Result<(), Error> {
         expect(self.interval > 0, "adaptation.interval")?;
         expect(self.factor > T::ONE && self.factor.is_finite(), "adaptation.factor")?;
-        expect(self.low < self.high, "adaptation.low")?;
+        expect(self.low < self.high && self.low.is_finite(), "adaptation.low")?;
+        expect(self.high.is_finite(), "adaptation.high")?;
         let (lowest, highest) = self.bounds;
         expect(
             lowest > T::ZERO && lowest <= T::ONE && highest >= T::ONE && highest.is_finite(),
@@ -164,7 +178,7 @@ impl<T: Scalar> Adaptation<T> {
     /// A change that is NaN, or a prediction that is not a decrease, counts as distrust.
     pub fn next(&self, multiplier: T, change: T, predicted: T) -> T {
         let ratio = change / predicted;
-        let strength = (0..self.interval).fold(T::ONE, |power, _| power * self.factor);
+        let strength = power(self.factor, self.interval);
         let next = if !(predicted < T::ZERO && ratio >= self.low) {
             multiplier * strength
         } else if ratio > self.high {

@@ -43,7 +43,8 @@ pub enum Error {
         /// Where in its slice; 0 for a single setting.
         index: usize,
     },
-    /// More refreshes in a row than [`step::MAX_FAILED_REFRESHES`](crate::step::MAX_FAILED_REFRESHES) did not converge.
+    /// More refreshes in a row than [`step::MAX_FAILED_REFRESHES`](crate::step::MAX_FAILED_REFRESHES) failed. The batch
+    /// counts as a degraded step; its weights are untouched.
     RefreshFailed {
         /// The layer, counted from the input.
         layer: usize,

@@ -132,11 +132,8 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         Ok(())
     }
 
-    /// Overwrites basis and covariance, as after loading: the covariance is packed.
-    ///
-    /// # Errors
-    /// [`Error::Length`], [`Error::NonFinite`]: before any write.
-    pub fn load(&mut self, basis: MatrixRef<'_, T>, covariance: &[T]) -> Result<(), Error> {
+    /// Overwrites basis and covariance, as [`LayerMut::load_input_factor`](crate::LayerMut::load_input_factor) has it.
+    pub(crate) fn load(&mut self, basis: MatrixRef<'_, T>, covariance: &[T]) -> Result<(), Error> {
         expect_length("basis rows", self.size, basis.rows())?;
         expect_length("basis columns", self.size, basis.columns())?;
         expect_length("covariance", packed_words(self.size), covariance.len())?;
@@ -148,6 +145,12 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         self.basis.copy_from_slice(basis.as_slice());
         self.covariance.copy_from_slice(covariance);
         Ok(())
+    }
+
+    /// Whether C holds numbers alone: only an engine that returns something else can have spoilt it, since the gate lets
+    /// nothing else in.
+    pub(crate) fn is_sound(&self) -> bool {
+        crate::guard::first_non_finite(self.covariance).is_none()
     }
 
     pub(crate) fn set_identity(&mut self) {

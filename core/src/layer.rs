@@ -108,14 +108,33 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         &self.output_factor
     }
 
-    /// The input factor, to load a basis from outside.
-    pub fn input_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
+    pub(crate) fn input_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
         &mut self.input_factor
     }
 
-    /// The output factor, to load a basis from outside.
-    pub fn output_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
+    pub(crate) fn output_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
         &mut self.output_factor
+    }
+
+    /// Overwrites U_A (n x n) and C_A (packed, [`jacobi::packed_index`](crate::jacobi::packed_index)) with values from outside. The factors of a layer share
+    /// one stored weight, and from now on they count as full averages: load both.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::NonFinite`]: before any write.
+    pub fn load_input_factor(&mut self, basis: MatrixRef<'_, T>, covariance: &[T]) -> Result<(), Error> {
+        self.input_factor.load(basis, covariance)?;
+        self.set_mark(Mark::FactorWeight, T::ONE);
+        Ok(())
+    }
+
+    /// Overwrites U_B (m x m) and C_B likewise.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::NonFinite`]: before any write.
+    pub fn load_output_factor(&mut self, basis: MatrixRef<'_, T>, covariance: &[T]) -> Result<(), Error> {
+        self.output_factor.load(basis, covariance)?;
+        self.set_mark(Mark::FactorWeight, T::ONE);
+        Ok(())
     }
 
     /// S, m x n: rows in the order of U_B, columns in the order of U_A.
@@ -202,6 +221,16 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     pub(crate) fn advance_factors(&mut self, decay: T) -> T {
         self.advance(Mark::FactorWeight, decay);
         self.factor_share(decay)
+    }
+
+    /// Whether both factors hold numbers alone.
+    pub(crate) fn factors_are_sound(&self) -> bool {
+        self.input_factor.is_sound() && self.output_factor.is_sound()
+    }
+
+    /// Lets the next batch take the whole of the factors, whatever they hold. The bases stay.
+    pub(crate) fn forget_factors(&mut self) {
+        self.set_mark(Mark::FactorWeight, T::ZERO);
     }
 
     /// The stored weight of the factors.

@@ -5,7 +5,8 @@
 //! [`Outcome::Skipped`].
 
 use crate::{
-    Config, Error, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reference, Scalar, Shape,
+    Config, Error, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reason, Reference, Scalar,
+    Shape,
     carve::Carver,
     error::expect_length,
     guard,
@@ -134,13 +135,17 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
             measured,
             measured_weight: batch,
         };
-        let outcome = match step::observe(&mut OneRoom(room), &mut run)? {
-            Ok(outcome) => outcome,
-            Err(reason) => Outcome::Skipped(reason),
-        };
+        let result = step::observe(&mut OneRoom(room), &mut run);
         let operations = run.counted.operations();
+        let outcome = match result {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(reason)) => Outcome::Skipped(reason),
+            // The batch has entered the statistics all the same.
+            Err(Error::RefreshFailed { layer }) => Outcome::Degraded(Reason::NotConverged { layer }),
+            Err(error) => return Err(error),
+        };
         self.progress.finish(outcome, batch, operations);
-        Ok(outcome)
+        result.map(|_| outcome)
     }
 
     /// Writes U_B [ (U_B^T G U_A) / (S + lambda) ] U_A^T for a gradient in parameter coordinates, m x n. No state

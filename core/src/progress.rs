@@ -110,7 +110,7 @@ pub enum Reason {
     LossNotFinite,
     /// The step would have overflowed a weight: statistics are kept, weights and velocity are untouched.
     StepTooLarge,
-    /// A refresh hit its cap on sweeps; the basis is valid, only less diagonal.
+    /// A refresh hit its cap on sweeps, or the factors were not finite; the basis is valid, only less diagonal.
     NotConverged {
         /// The layer, counted from the input.
         layer: usize,

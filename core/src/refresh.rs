@@ -3,7 +3,8 @@
 //! *Invariant*: after every rotation the layer predicts what it predicted before and S has kept its sum; so a running
 //! refresh may be cut anywhere. *Cost*: for a rotation on a side of n, the other side m and N examples in flight
 //! 8 (2 n + 2 m + N) + 5 m + 4 n operations, and 4 for each pair looked at. *Failure*: a periodic solve that hits its
-//! cap is reported; the basis is valid all the same.
+//! cap is reported; the basis is valid all the same. Factors that are not finite, which only [`Kernels`](crate::Kernels) can
+//! have made, turn nothing, and the next batch starts them anew.
 
 use crate::{
     Coordinates, LayerMut, Scalar, Shape,
@@ -37,7 +38,8 @@ pub(crate) enum Effort<T> {
 pub(crate) struct Effect {
     pub(crate) rotations: u64,
     pub(crate) operations: u64,
-    pub(crate) converged: bool,
+    /// A solve to the end hit its cap, or the factors are not finite.
+    pub(crate) failed: bool,
 }
 
 /// Columns of a step in flight that turn along.
@@ -96,6 +98,10 @@ pub(crate) fn refresh<T: Scalar>(
     in_flight: InFlight<'_, T>,
     effort: Effort<T>,
 ) -> Effect {
+    if !layer.factors_are_sound() {
+        layer.forget_factors();
+        return Effect { rotations: 0, operations: 0, failed: true };
+    }
     let (m, n) = (layer.shape().rows(), layer.shape().columns());
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
     let weights = if turning { in_flight.weights } else { &mut [] };
@@ -130,7 +136,7 @@ pub(crate) fn refresh<T: Scalar>(
     Effect {
         rotations: input.rotations + output.rotations,
         operations: input.operations + output.operations,
-        converged: input.converged && output.converged,
+        failed: input.failed || output.failed,
     }
 }
 
@@ -142,17 +148,19 @@ fn one_side<T: Scalar>(
     each: u64,
 ) -> Effect {
     let size = factor.size();
-    let (rotations, checks, converged) = match effort {
+    let (rotations, checks, failed) = match effort {
         Effort::Solve(limits) => {
             let report = factor.solve(companions, limits);
             let checks = u64::from(report.sweeps) * u64::from(jacobi::pairs(size));
-            (report.rotations, checks, report.converged)
+            // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
+            let complete = limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON;
+            (report.rotations, checks, complete && !report.converged)
         }
         Effort::Rotate { rotations, examples, threshold } => {
             let budget = Budget { rotations, checks: checks(size, examples) };
             let walked = factor.rotate(&mut companions, threshold, budget);
-            (walked.rotations, u64::from(walked.checks), true)
+            (walked.rotations, u64::from(walked.checks), false)
         }
     };
-    Effect { rotations: rotations.into(), operations: u64::from(rotations) * each + 4 * checks, converged }
+    Effect { rotations: rotations.into(), operations: u64::from(rotations) * each + 4 * checks, failed }
 }

@@ -10,20 +10,21 @@
 //! *Cost* for a layer and a batch of N, M of whose examples enter the statistics: projections 2 N (n^2 + m^2) + 2 M m^2,
 //! factors M (n^2 + m^2), S and K 2 (M + N) m n, step 18 m n, and 2 m n (m + n) where the weights live in parameter
 //! [`coordinates`](crate::coordinates); the refresh as in [`jacobi`](crate::jacobi). *Failure*: [`Outcome::Skipped`] for bad data,
-//! [`Outcome::Degraded`] for a solve that hit its cap, [`Error::RefreshFailed`] after more than
-//! [`MAX_FAILED_REFRESHES`] of these in a row.
+//! [`Outcome::Degraded`] for a refresh that failed, [`Error::RefreshFailed`] after more than [`MAX_FAILED_REFRESHES`] of these
+//! in a row. A refresh fails when its solve hits the cap, which leaves a valid basis, or when [`Kernels`](crate::Kernels) have returned a factor
+//! that is not finite: then the basis stays as it was, and the next batch starts the factors of that layer anew.
 
 use crate::{
     Blend, Carry, Clip, Config, Coordinates, Error, Estimator, LayerMut, MatrixMut, MatrixRef, Outcome,
     Progress, Reason, Refresh, Scalar, guard,
     kernels::Counted,
     precondition::{self, Gradient, Plan},
-    refresh::{self, Effort, InFlight},
+    refresh::{self, Effect, Effort, InFlight},
     scalings,
 };
 use core::ops::Range;
 
-/// So many refreshes in a row may fail to converge.
+/// So many refreshes in a row may fail.
 pub const MAX_FAILED_REFRESHES: u32 = 3;
 
 /// All that one layer brings to a step with N examples: one column an example.
@@ -365,7 +366,7 @@ fn refresh_all<T: Scalar>(
     run: &mut Run<'_, T>,
     effort: Effort<T>,
 ) -> Result<Outcome, Error> {
-    let mut outcome = Outcome::Applied;
+    let (mut outcome, mut lost) = (Outcome::Applied, None);
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
         let in_flight = InFlight {
@@ -375,26 +376,22 @@ fn refresh_all<T: Scalar>(
             fisher_gradients: room.projected_fisher,
         };
         let layer = &mut room.layer;
-        let effect = refresh::refresh(layer, in_flight, effort);
-        run.progress.rotations += effect.rotations;
-        run.counted.add(effect.operations as usize);
-        // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
-        let complete = matches!(effort, Effort::Solve(limits)
-            if limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON);
-        let failed = complete && !effect.converged;
+        let Effect { rotations, operations, failed } = refresh::refresh(layer, in_flight, effort);
+        run.progress.rotations += rotations;
+        run.counted.add(operations as usize);
         layer.set_failed_refreshes(if failed { layer.failed_refreshes() + 1 } else { 0 });
         if failed {
             outcome = Outcome::Degraded(Reason::NotConverged { layer: index });
         }
         if layer.failed_refreshes() > MAX_FAILED_REFRESHES {
-            return Err(Error::RefreshFailed { layer: index });
+            lost = lost.or(Some(index));
         }
-        if run.config.refresh.carry() == Carry::Reset {
+        if run.config.refresh.carry() == Carry::Reset && !failed {
             scalings::set_kronecker(layer);
             layer.fill_scaling_weight();
         }
     }
-    Ok(outcome)
+    lost.map_or(Ok(outcome), |layer| Err(Error::RefreshFailed { layer }))
 }
 
 /// K of every layer, and the estimators of S that are made from it or from the factors.

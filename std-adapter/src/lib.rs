@@ -14,4 +14,4 @@ pub mod plot;
 pub mod program;
 
 pub use kernels::FaerKernels;
-pub use network::{Network, OwnedLayer};
+pub use network::{MOST_EVENTS, Network, OwnedLayer};

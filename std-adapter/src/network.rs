@@ -8,6 +8,7 @@ use ekfac::{
     Config, Coordinates, Dense, Error, Evaluation, Event, Kernels, LayerMut, Learner, Loss, MatrixMut, Net,
     Progress, Reference, Scalar, Shape, Step, Targets,
 };
+use std::collections::VecDeque;
 
 /// The state of one layer, for a training loop of the user's own: view it and bind it to a
 /// [`Preconditioner`](ekfac::Preconditioner).
@@ -53,6 +54,9 @@ impl<T: Scalar> OwnedLayer<T> {
     }
 }
 
+/// So many events are kept.
+pub const MOST_EVENTS: usize = 1000;
+
 /// A network that owns its weights, state and workspace.
 ///
 /// ```
@@ -68,7 +72,7 @@ pub struct Network<T> {
     loss: Loss,
     config: Config<T>,
     progress: Progress<T>,
-    events: Vec<Event>,
+    events: VecDeque<Event>,
     capacity: usize,
     memory: Vec<T>,
     kernels: Box<dyn Kernels<T> + Send>,
@@ -115,7 +119,7 @@ impl<T: Element> Network<T> {
         memory[..found].copy_from_slice(state);
         let kernels = Box::new(FaerKernels::new());
         let mut network =
-            Self { layers, loss, config, progress, events: Vec::new(), capacity, memory, kernels };
+            Self { layers, loss, config, progress, events: VecDeque::new(), capacity, memory, kernels };
         network.with(|_| Ok(()))?;
         Ok(network)
     }
@@ -147,6 +151,8 @@ impl<T: Element> Network<T> {
         self.progress = *learner.progress();
         self.config = *learner.config();
         self.events.extend(learner.events().oldest_ordered());
+        let surplus = self.events.len().saturating_sub(MOST_EVENTS);
+        self.events.drain(..surplus);
         result
     }
 
@@ -218,9 +224,9 @@ impl<T: Element> Network<T> {
         &self.progress
     }
 
-    /// Everything out of the ordinary so far.
+    /// What was out of the ordinary: the last [`MOST_EVENTS`] events, oldest first. [`Progress`] counts all of them.
     #[must_use]
-    pub fn events(&self) -> &[Event] {
+    pub fn events(&self) -> &VecDeque<Event> {
         &self.events
     }
 

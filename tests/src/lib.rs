@@ -5,6 +5,7 @@ pub mod oracle;
 pub mod random;
 pub mod solved;
 pub mod symmetric;
+pub mod tampered;
 pub mod wide;
 
 /// The README's examples, which run with the doc tests.

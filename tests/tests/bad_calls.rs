@@ -97,18 +97,23 @@ fn loading_checks_lengths_and_numbers_before_any_write() {
         let (mut basis, mut covariance) = (nine, six);
         basis[8] = bad;
         covariance[5] = bad;
-        let factor = layer.input_factor_mut();
         if !bad.is_finite() {
             let expected = |argument, index| Err(Error::NonFinite { argument, index });
-            assert_eq!(factor.load(matrix(&basis, 3, 3), &six), expected("basis", 8));
-            assert_eq!(factor.load(matrix(&nine, 3, 3), &covariance), expected("covariance", 5));
+            assert_eq!(layer.load_input_factor(matrix(&basis, 3, 3), &six), expected("basis", 8));
+            assert_eq!(layer.load_input_factor(matrix(&nine, 3, 3), &covariance), expected("covariance", 5));
         }
     }
-    let factor = layer.input_factor_mut();
-    assert!(
-        factor.load(matrix(&nine, 1, 9), &six).is_err() && factor.load(matrix(&nine, 3, 3), &ten).is_err()
-    );
-    assert!(factor.load(matrix(&six, 2, 3), &six).is_err() && factor.load(matrix(&nine, 3, 3), &[]).is_err());
+    let wrong: [(_, &[f64]); 4] = [
+        (matrix(&nine, 1, 9), &six),
+        (matrix(&nine, 3, 3), &ten),
+        (matrix(&six, 2, 3), &six),
+        (matrix(&nine, 3, 3), &[]),
+    ];
+    for (basis, covariance) in wrong {
+        assert!(matches!(layer.load_input_factor(basis, covariance), Err(Error::Length { .. })));
+        assert!(matches!(layer.load_output_factor(basis, covariance), Err(Error::Length { .. })));
+    }
+    let factor = layer.input_factor();
     for (rows, columns) in [(3, 2), (2, 3), (1, 9), (0, 0)] {
         let mut out = vec![9.0; rows * columns];
         assert!(factor.reconstruct(MatrixMut::new(&mut out, rows, columns).unwrap()).is_err());

@@ -2,7 +2,7 @@
 
 use ekfac::{
     Activation::{Identity, Tanh},
-    Adaptation, Config, Coordinates, Dense, Loss, Shape, Targets,
+    Config, Coordinates, Dense, Loss, Progress, Shape, Targets,
 };
 use ekfac_std::{
     Network,
@@ -162,10 +162,10 @@ fn the_wrong_scalar_and_a_later_version_are_refused() {
 fn a_setting_that_the_file_cannot_hold_is_refused_before_writing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
-    let adaptation = Some(Adaptation { low: f32::NEG_INFINITY, ..Adaptation::default() });
-    let config = Config { adaptation, ..Config::default() };
     let layers = vec![Dense::new(2, 2, Identity)];
-    let network = Network::new(layers, Loss::SquaredError, config, 1, BATCH).unwrap();
+    let progress = Progress { mean_loss: f32::NEG_INFINITY, ..Progress::new(1) };
+    let network =
+        Network::resume(layers, Loss::SquaredError, Config::default(), progress, BATCH, &[]).unwrap();
     let error = checkpoint::save(&network, &path).unwrap_err().to_string();
     assert!(error.contains("infinite") && !path.exists(), "{error}");
 }

@@ -5,8 +5,8 @@
 //! refresh, or turned the wrong way; a fresh average that still remembers.
 
 use ekfac::{
-    Averaging, Blend, Carry, Clip, Config, Estimator, Fisher, Kernels, Learner, Loss, MatrixMut, MatrixRef,
-    Net, Outcome, Reference, Refresh, Scalar, Shape, Targets,
+    Averaging, Carry, Clip, Config, Estimator, Fisher, Learner, Loss, MatrixRef, Net, Outcome, Refresh,
+    Scalar, Shape, Targets,
 };
 use ekfac_tests::{
     oracle::{
@@ -15,6 +15,7 @@ use ekfac_tests::{
         unit, with_ones,
     },
     random::Draws,
+    tampered::Tampered,
 };
 use nalgebra::DMatrix;
 
@@ -220,58 +221,6 @@ fn diagonals_never_fall_below_zero_but_for_rounding() {
     }
 }
 
-/// Core's kernels, but S is never measured: what a refresh does to it stands alone.
-struct WithoutScalings;
-
-impl<T: Scalar> Kernels<T> for WithoutScalings {
-    fn product(
-        &self,
-        out: MatrixMut<'_, T>,
-        left: MatrixRef<'_, T>,
-        right: MatrixRef<'_, T>,
-        scale: T,
-        keep: T,
-    ) {
-        Reference.product(out, left, right, scale, keep);
-    }
-
-    fn product_left_transposed(
-        &self,
-        out: MatrixMut<'_, T>,
-        left: MatrixRef<'_, T>,
-        right: MatrixRef<'_, T>,
-        scale: T,
-        keep: T,
-    ) {
-        Reference.product_left_transposed(out, left, right, scale, keep);
-    }
-
-    fn product_right_transposed(
-        &self,
-        out: MatrixMut<'_, T>,
-        left: MatrixRef<'_, T>,
-        right: MatrixRef<'_, T>,
-        scale: T,
-        keep: T,
-    ) {
-        Reference.product_right_transposed(out, left, right, scale, keep);
-    }
-
-    fn symmetric_update(&self, packed: &mut [T], x: MatrixRef<'_, T>, blend: Blend<T>, scratch: &mut [T]) {
-        Reference.symmetric_update(packed, x, blend, scratch);
-    }
-
-    fn squared_product(
-        &self,
-        _scalings: MatrixMut<'_, T>,
-        _g: MatrixRef<'_, T>,
-        _a: MatrixRef<'_, T>,
-        _blend: Blend<T>,
-        _scratch: &mut [T],
-    ) {
-    }
-}
-
 /// A layer with random bases, scalings and covariances, about to be refreshed.
 fn before_refresh(input: &DMatrix<f64>, output: &DMatrix<f64>, draws: &mut Draws) -> Bench<f64> {
     let (n, m) = (input.ncols(), output.ncols());
@@ -284,15 +233,17 @@ fn before_refresh(input: &DMatrix<f64>, output: &DMatrix<f64>, draws: &mut Draws
         (draws.matrix(m, n).map(|x| x * x), draws.orthogonal(n), draws.orthogonal(m));
     let mut layer = bench.layer();
     layer.load_scalings(MatrixRef::from(&s)).unwrap();
-    layer.input_factor_mut().load(MatrixRef::from(&input_basis), &packed::<f64>(input)).unwrap();
-    layer.output_factor_mut().load(MatrixRef::from(&output_basis), &packed::<f64>(output)).unwrap();
+    layer.load_input_factor(MatrixRef::from(&input_basis), &packed::<f64>(input)).unwrap();
+    layer.load_output_factor(MatrixRef::from(&output_basis), &packed::<f64>(output)).unwrap();
     bench
 }
 
 fn refresh(bench: &mut Bench<f64>, draws: &mut Draws) -> (DMatrix<f64>, DMatrix<f64>) {
     let (input_before, output_before) = bench.bases();
     let (n, m) = (input_before.ncols(), output_before.ncols());
-    bench.observe_with(&WithoutScalings, &draws.matrix(n, 1), &draws.matrix(m, 1));
+    // S is not measured: what a refresh does to it stands alone.
+    let kernels = Tampered { factor: |_: &mut [f64]| {}, scalings: false };
+    bench.observe_with(&kernels, &draws.matrix(n, 1), &draws.matrix(m, 1));
     let (input, output) = bench.bases();
     (input_before.transpose() * input, output_before.transpose() * output)
 }
@@ -447,4 +398,25 @@ fn a_loaded_layer_is_the_layer_that_was_saved() {
     assert_eq!(bits(&bench.state), bits(&copy.state));
     let layer = copy.layer();
     assert!(reconstructed(layer.input_factor()).trace() > 0.0);
+}
+
+/// Mutant: a loaded factor has no weight, and the next batch takes its place whole.
+#[test]
+fn loaded_factors_count_as_full_averages() {
+    let mut draws = Draws::new(11);
+    let mut bench = Bench::<f64>::new(Shape::new(3, 2).without_bias(), one_basis(Averaging::Decay(0.75)));
+    // No refresh is due at step 1, so the loaded basis stays.
+    bench.progress.steps = 1;
+    let (a, b) = (draws.symmetric_with(&[1.0, 2.0, 3.0]), draws.symmetric_with(&[0.5, 4.0]));
+    let (u_a, u_b) = (draws.orthogonal(3), draws.orthogonal(2));
+    let seen = |basis: &DMatrix<f64>, factor: &DMatrix<f64>| packed(&(basis.transpose() * factor * basis));
+    let mut layer = bench.layer();
+    layer.load_input_factor(MatrixRef::from(&u_a), &seen(&u_a, &a)).unwrap();
+    layer.load_output_factor(MatrixRef::from(&u_b), &seen(&u_b, &b)).unwrap();
+    let (x, g) = (draws.matrix(3, 5), draws.matrix(2, 5));
+    assert_eq!(bench.observe(&x, &g), Outcome::Applied);
+    let (found_a, found_b) = bench.factors();
+    let blended = |old: &DMatrix<f64>, fresh: &DMatrix<f64>| old * 0.75 + second_moment(fresh) * 0.25;
+    assert!(relative_difference(&found_a, &blended(&a, &x)) <= 1e-14, "{found_a}");
+    assert!(relative_difference(&found_b, &blended(&b, &g)) <= 1e-14, "{found_b}");
 }

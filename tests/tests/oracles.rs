@@ -212,14 +212,10 @@ fn rearranged<T: Scalar>(bench: &Bench<T>, draws: &mut Draws, moving: bool) -> B
     let (c_a, c_b) =
         (unpacked(layer.input_factor().covariance(), n), unpacked(layer.output_factor().covariance(), m));
     let basis = turned(&input_basis, &order_a, &signs_a);
-    layer
-        .input_factor_mut()
-        .load(MatrixRef::new(&basis, n, n).unwrap(), &inside(c_a, &order_a, &signs_a))
-        .unwrap();
+    layer.load_input_factor(MatrixRef::new(&basis, n, n).unwrap(), &inside(c_a, &order_a, &signs_a)).unwrap();
     let basis = turned(&output_basis, &order_b, &signs_b);
     layer
-        .output_factor_mut()
-        .load(MatrixRef::new(&basis, m, m).unwrap(), &inside(c_b, &order_b, &signs_b))
+        .load_output_factor(MatrixRef::new(&basis, m, m).unwrap(), &inside(c_b, &order_b, &signs_b))
         .unwrap();
     if moving {
         let moved: Vec<T> = narrowed(&DMatrix::from_fn(m, n, |i, j| s[(order_b[i], order_a[j])]));

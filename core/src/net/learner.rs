@@ -236,8 +236,9 @@ impl<'a, T: Scalar> Learner<'a, T> {
         };
         let progress = &mut self.progress;
         let mut run = Run { config: &self.config, counted, progress, batch, measured, measured_weight };
-        let taken = step::step(&mut rooms, &mut run)?;
+        let taken = step::step(&mut rooms, &mut run);
         let mut operations = run.counted.operations() + rooms.counted.operations();
+        let taken = taken.inspect_err(|error| self.finish_failed(*error, batch, operations))?;
         step.outcome = taken.outcome;
         step.shrink = taken.shrink;
         step.held = taken.held;
@@ -419,6 +420,13 @@ impl<'a, T: Scalar> Learner<'a, T> {
         self.progress.damping_multiplier =
             adaptation.next(self.progress.damping_multiplier, change, predicted);
         Ok(Some(change / predicted))
+    }
+
+    /// A batch whose refresh failed once too often has entered the statistics all the same.
+    fn finish_failed(&mut self, error: Error, batch: usize, operations: u64) {
+        if let Error::RefreshFailed { layer } = error {
+            self.finish(Outcome::Degraded(Reason::NotConverged { layer }), batch, operations);
+        }
     }
 
     fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {

@@ -89,16 +89,20 @@ impl<T: Scalar> Bench<T> {
     /// When the sizes are not those of the layer.
     pub fn load(&mut self, input: (&DMatrix<f64>, &DMatrix<f64>), output: (&DMatrix<f64>, &DMatrix<f64>)) {
         let mut layer = self.layer();
-        for (factor, (basis, values)) in [(true, input), (false, output)] {
-            let factor = if factor { layer.input_factor_mut() } else { layer.output_factor_mut() };
-            let size = factor.size();
+        for (is_input, (basis, values)) in [(true, input), (false, output)] {
+            let size = basis.ncols();
             let mut covariance = vec![T::ZERO; size * (size + 1) / 2];
             for (index, value) in values.iter().enumerate() {
                 covariance[jacobi::packed_index(index, index)] = T::from_f64(*value);
             }
             let basis = cast::<T>(basis);
             let basis = MatrixRef::new(&basis, size, size).expect("a basis of the factor's size");
-            factor.load(basis, &covariance).expect("a finite basis");
+            let loaded = if is_input {
+                layer.load_input_factor(basis, &covariance)
+            } else {
+                layer.load_output_factor(basis, &covariance)
+            };
+            loaded.expect("a finite basis of the factor's size");
         }
     }
 

@@ -107,7 +107,7 @@ impl Run<'_> {
     /// The results of the epoch whose batches are done.
     fn record(&mut self) -> Result<Record, ProgramError> {
         if self.state.examples == 0 {
-            let reason = self.network.events().last().map(|event| event.reason.to_string());
+            let reason = self.network.events().back().map(|event| event.reason.to_string());
             return Err(self.blame(&format!("every batch was refused: {}", reason.unwrap_or_default())));
         }
         let (_, judged) = self.prepared.judged();
