@@ -6,6 +6,7 @@ pub mod atomic;
 pub mod baselines;
 pub mod checkpoint;
 pub mod data;
+pub mod eigen;
 pub mod kernels;
 mod network;
 #[cfg(feature = "program")]
@@ -13,5 +14,6 @@ pub mod plot;
 #[cfg(feature = "program")]
 pub mod program;
 
+pub use eigen::{Eigen, Eigensolver, Origin};
 pub use kernels::FaerKernels;
 pub use network::{MOST_EVENTS, Network, OwnedLayer};
