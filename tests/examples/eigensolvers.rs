@@ -1,5 +1,5 @@
 //! Writes the table of eigensolvers, `tests/results/eigensolvers.md`:
-//! `cargo run --release -p ekfac-tests --example eigensolvers > tests/results/eigensolvers.md`.
+//! `cargo run -p ekfac-tests --example eigensolvers > tests/results/eigensolvers.md`.
 
 use ekfac::{MatrixRef, Scalar, jacobi};
 use ekfac_std::{Eigensolver, kernels::Element};
@@ -116,6 +116,14 @@ fn table<T: Element + RealField>(precision: &str) {
         let matrices: Vec<_> = lists.iter().map(|list| list[index].1.clone()).collect();
         row::<T>(lists[0][index].0, &matrices);
     }
+    for scale in [1.0, 1e-8] {
+        let factor = |seed| {
+            let root = Draws::new(seed).matrix(256, 512);
+            &root * root.transpose() * (scale / 512.0)
+        };
+        let matrices: Vec<_> = (0..SEEDS).map(factor).collect();
+        row::<T>(&format!("second moments of normal numbers at {scale:e}, n = 256"), &matrices);
+    }
     for size in [64, 256] {
         let factors = |scale: f64| -> Vec<_> {
             (0..SEEDS).map(|seed| symmetric::pixels(size, 100, &mut Draws::new(seed)) * scale).collect()
@@ -128,7 +136,7 @@ fn table<T: Element + RealField>(precision: &str) {
 fn main() {
     println!("# Eigensolvers on the same matrices\n");
     println!(
-        "Written by `cargo run --release -p ekfac-tests --example eigensolvers > tests/results/eigensolvers.md`.\n"
+        "Written by `cargo run -p ekfac-tests --example eigensolvers > tests/results/eigensolvers.md`.\n"
     );
     println!(
         "The larger of |A - V L V^T| / (|A| n u) and |I - V^T V| / (n u), worst of n in {SIZES:?} and {SEEDS} seeds. More than \

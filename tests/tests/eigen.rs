@@ -35,6 +35,7 @@ fn kinds(size: usize, draws: &mut Draws) -> Vec<(&'static str, DMatrix<f64>)> {
     let geometric =
         spectrum(&|i| 2.0_f64.powf(-30.0 * i as f64 / size as f64) * if i % 2 == 0 { 1.0 } else { -1.0 });
     let clustered = spectrum(&|i| if i == 0 { 1.0 } else { 1e-3 });
+    let opposite = spectrum(&|i| if i == 0 { 1e-16 } else { [1.0, -1.0][(i * i + i / 3) % 2] });
     let duplicated = spectrum(&|i| (i / 2 + 1) as f64);
     vec![
         ("zero", DMatrix::zeros(size, size)),
@@ -47,6 +48,7 @@ fn kinds(size: usize, draws: &mut Draws) -> Vec<(&'static str, DMatrix<f64>)> {
         ("diagonal", DMatrix::from_diagonal(&nalgebra::DVector::from_column_slice(&geometric))),
         ("graded spectrum", draws.symmetric_with(&geometric)),
         ("clustered", draws.symmetric_with(&clustered)),
+        ("clusters of opposite sign", draws.symmetric_with(&opposite)),
         ("duplicated", draws.symmetric_with(&duplicated)),
     ]
 }
