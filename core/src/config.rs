@@ -217,8 +217,8 @@ impl<T: Scalar> Default for Config<T> {
             restart: true,
             weight_decay: T::ZERO,
             clip: Clip::PerParameter(T::from_f64(1.5e-3)),
-            reach: Some(T::from_f64(2e-3)),
-            damping: Damping::Shrunk(T::from_f64(1e-4)),
+            reach: Some(T::from_f64(1.5e-3)),
+            damping: Damping::Shrunk(T::from_f64(7e-4)),
             adaptation: None,
             fisher: Fisher::Sampled,
             estimator: Estimator::PerExampleRunning,
@@ -226,7 +226,7 @@ impl<T: Scalar> Default for Config<T> {
             statistics_period: 1,
             factors: Averaging::Memory(T::from_f64(1000.0)),
             scalings: Averaging::Memory(T::from_f64(250.0)),
-            refresh: Refresh::Rotations { per_step: 64, threshold: T::from_f64(0.1) },
+            refresh: Refresh::Rotations { per_step: 64, threshold: T::from_f64(0.08) },
         }
     }
 }

@@ -170,6 +170,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         }
         self.scalings.copy_from_slice(scalings.as_slice());
         self.set_mark(Mark::ScalingWeight, T::ONE);
+        self.note_mean_scaling();
         Ok(())
     }
 

@@ -221,7 +221,6 @@ pub(crate) fn observe<T: Scalar>(
     let config = run.config;
     let measuring = !run.measured.is_empty();
     let effort = effort(config, run.progress.steps, run.measured.len());
-    let per_example = matches!(config.estimator, Estimator::PerExampleFresh | Estimator::PerExampleRunning);
     if let Err(reason) = gate(rooms, run.batch, measuring)? {
         return Ok(Err(reason));
     }
@@ -233,7 +232,8 @@ pub(crate) fn observe<T: Scalar>(
         }
     }
     let rebuild = effort.is_some() && config.refresh.carry() == Carry::Rebuild;
-    let mut scalings = if measuring && per_example { Some(scaling_decay(run, rebuild)) } else { None };
+    let mut scalings =
+        if measuring && per_example(config) { Some(scaling_decay(run, rebuild)) } else { None };
     if measuring {
         let now = if effort.is_some() { None } else { scalings.take() };
         walk_fisher(rooms, run, Walk { load: true, factors: true, scalings: now })?;
@@ -249,6 +249,11 @@ pub(crate) fn observe<T: Scalar>(
     }
     form_gradients(rooms, run, rebuild)?;
     Ok(Ok(outcome))
+}
+
+/// Whether S is made of the examples' own gradients.
+fn per_example<T>(config: &Config<T>) -> bool {
+    matches!(config.estimator, Estimator::PerExampleFresh | Estimator::PerExampleRunning)
 }
 
 /// What refresh is due at a step with so many examples in the statistics.
@@ -442,12 +447,15 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
     let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
     let (mut outputs, mut parameters) = (0, 0);
     let share = run.progress.share(config.scalings.decay(run.batch));
+    // A turn keeps the sum of S, so that its mean moves only with the statistics.
+    let moved = !run.measured.is_empty() || !per_example(config);
     // With the other statistics, one example at a time only now and then.
     let with_reach = config.reach.is_some() && !run.measured.is_empty();
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index)?;
         let (layer, k, weights, scratch) = room.parts();
-        if config.damping.uses_mean() {
+        let known = !moved && layer.noted_mean_scaling() > T::ZERO;
+        if config.damping.uses_mean() && !known {
             layer.note_mean_scaling();
             run.counted.add(layer.shape().parameters());
         }

@@ -52,7 +52,7 @@ const KFAC_CLIPS: [f32; 5] = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3];
 const RUNNING_CLIPS: [f32; 5] = [1e-6, 3e-6, 1e-5, 3e-5, 1e-4];
 const KFAC_DAMPINGS: [f32; 5] = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2];
 const RUNNING_DAMPINGS: [f32; 5] = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3];
-const ADAM_RATES: [f32; 9] = [1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 3e-2];
+const ADAM_RATES: [f32; 9] = [1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2, 1e-1, 2e-1];
 const SGD_RATES: [f32; 9] = [3e-3, 1e-2, 2e-2, 3e-2, 5e-2, 1e-1, 2e-1, 3e-1, 5e-1];
 const SOAP_RATES: [f32; 6] = [3e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2];
 
