@@ -184,7 +184,8 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
             out,
             turned,
         );
-        self.progress.operations += counted.operations() + (2 * m * n) as u64;
+        let operations = counted.operations().saturating_add((2 * m * n) as u64);
+        self.progress.operations = self.progress.operations.saturating_add(operations);
         Ok(())
     }
 

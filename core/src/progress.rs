@@ -52,13 +52,15 @@ impl<T: Scalar> Progress<T> {
 
     /// Counts a step on so many examples and its work.
     pub(crate) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
-        self.operations += operations;
+        // A resumed run may bring counters of any size.
+        let count = |counter: &mut u64, more: u64| *counter = counter.saturating_add(more);
+        count(&mut self.operations, operations);
         if matches!(outcome, Outcome::Skipped(_)) {
-            self.skipped += 1;
+            count(&mut self.skipped, 1);
         } else {
-            self.steps += 1;
-            self.examples += batch as u64;
-            self.degraded += u64::from(matches!(outcome, Outcome::Degraded(_)));
+            count(&mut self.steps, 1);
+            count(&mut self.examples, batch as u64);
+            count(&mut self.degraded, u64::from(matches!(outcome, Outcome::Degraded(_))));
         }
     }
 

@@ -382,9 +382,9 @@ fn refresh_all<T: Scalar>(
         };
         let layer = &mut room.layer;
         let Effect { rotations, operations, failed } = refresh::refresh(layer, in_flight, effort);
-        run.progress.rotations += rotations;
+        run.progress.rotations = run.progress.rotations.saturating_add(rotations);
         run.counted.add(operations as usize);
-        layer.set_failed_refreshes(if failed { layer.failed_refreshes() + 1 } else { 0 });
+        layer.set_failed_refreshes(if failed { layer.failed_refreshes().saturating_add(1) } else { 0 });
         if failed {
             outcome = Outcome::Degraded(Reason::NotConverged { layer: index });
         }

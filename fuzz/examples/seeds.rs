@@ -1,5 +1,13 @@
 //! Writes the seed corpora: `cargo run --example seeds` in the folder `fuzz`. The formats stand in the library's modules.
 
+use ekfac::{
+    Activation::{Identity, Tanh},
+    Config, Dense, Loss, Shape, Targets,
+};
+use ekfac_std::{
+    Network,
+    checkpoint::{self, Stored},
+};
 use std::{fs, io, path::Path};
 
 fn main() -> io::Result<()> {
@@ -61,5 +69,69 @@ fn main() -> io::Result<()> {
     let square = [vec![0], layer(size(32, u64::MAX), size(32, u64::MAX)), rest([u64::MAX; 5], 1)].concat();
     write("shape", "overflow", square)?;
     let largest = [vec![0], layer(size(64, u64::MAX), size(64, 1)), rest([0; 5], 0)].concat();
-    write("shape", "largest", largest)
+    write("shape", "largest", largest)?;
+    checkpoints(&write)?;
+    readers(&write)
+}
+
+/// Networks before and after some steps, in both precisions; one cut short and one with a flipped bit.
+fn checkpoints(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    fn file<T: Stored>(loss: Loss, steps: usize) -> Vec<u8> {
+        let layers = vec![Dense::new(3, 2, Tanh), Dense::with_shape(Shape::new(2, 2).without_bias(), Identity)];
+        let mut network = Network::<T>::new(layers, loss, Config::default(), 1, 4).expect("a network");
+        let (inputs, targets) = (vec![T::HALF; 12], vec![T::from_f64(0.25); 8]);
+        for _ in 0..steps {
+            network.step(&inputs, Targets::Values(&targets)).expect("a step");
+        }
+        let extra = [("epoch".to_string(), steps.to_string())].into();
+        [vec![3], checkpoint::to_bytes(&network, &extra).expect("a checkpoint")].concat()
+    }
+    let trained = file::<f32>(Loss::SquaredError, 3);
+    write("checkpoint", "fresh-f64", file::<f64>(Loss::SoftmaxCrossEntropy, 0))?;
+    write("checkpoint", "huber-f64", file::<f64>(Loss::Huber(1.5), 2))?;
+    write("checkpoint", "cut-short", trained[..trained.len() - 9].to_vec())?;
+    let mut flipped = trained.clone();
+    flipped[trained.len() - 40] ^= 4;
+    write("checkpoint", "flipped", flipped)?;
+    write("checkpoint", "trained-f32", trained)
+}
+
+fn readers(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    let file = |head: u8, parts: &[&[u8]]| [&[head], parts.concat().as_slice()].concat();
+    let images: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 1, 7, 0, 255, 9];
+    write("readers", "idx-images", file(0, &[images]))?;
+    write("readers", "idx-any", file(3, &[images]))?;
+    write("readers", "idx-f64", file(0, &[&[0, 0, 14, 1, 0, 0, 0, 1], &2.5_f64.to_be_bytes()]))?;
+    write("readers", "idx-product-overflows", file(0, &[&[0, 0, 8, 4], &[255; 16]]))?;
+    let npy = |description: &str, data: &[u8]| {
+        let text = format!("{description:<117}\n");
+        let length = u16::try_from(text.len()).expect("short").to_le_bytes();
+        file(1, &[b"\x93NUMPY\x01\x00", &length, text.as_bytes(), data])
+    };
+    let (one, two) = (1.0_f32.to_le_bytes(), 2.0_f32.to_le_bytes());
+    write(
+        "readers",
+        "npy",
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }", &[one, two].concat()),
+    )?;
+    write(
+        "readers",
+        "npy-fortran",
+        npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 2), }", &[1, 2, 3, 4]),
+    )?;
+    write(
+        "readers",
+        "npy-huge",
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 9), }", &[]),
+    )?;
+    write("readers", "csv-header", file(2, &[b"length,width,kind\n1.5,2,tulip\n3,4,rose\n"]))?;
+    write("readers", "csv-quoted", file(2, &[b"1;\"2\";a\r\n\r\n 3 ;4;\"b \"\"c\"\r\n"]))?;
+    write("readers", "csv-tabs", file(3, &[b"1\t2\t0\n3\t4\t1\n5\t6\t0\n7\t8\t1\n"]))?;
+    write("readers", "csv-ragged", file(6, &[b"1,2\n3\n"]))?;
+    // gzip of "1,2\n3,4\n".
+    let zipped: &[u8] = &[
+        31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 51, 212, 49, 226, 50, 214, 49, 225, 2, 0, 71, 147, 108, 175, 8, 0,
+        0, 0,
+    ];
+    write("readers", "csv-gzip", file(3, &[zipped]))
 }

@@ -1,7 +1,9 @@
 //! What the fuzz targets do, as plain functions of bytes: a finding replays under a debugger or in a test without a
 //! fuzzer. Every function panics on a finding and on nothing else.
 
+pub mod checkpoint;
 pub mod eigen;
+pub mod readers;
 pub mod shape;
 pub mod step;
 

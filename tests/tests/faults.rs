@@ -7,8 +7,8 @@
 //! counted.
 
 use ekfac::{
-    Clip, Config, Dense, Error, Event, Fisher, LayerMut, Learner, Loss, Net, Outcome, Reason, Refresh,
-    Targets, step::MAX_FAILED_REFRESHES,
+    Adaptation, Clip, Config, Dense, Error, Event, Fisher, LayerMut, Learner, Loss, Net, Outcome, Progress,
+    Reason, Refresh, Targets, step::MAX_FAILED_REFRESHES,
 };
 use ekfac_tests::{oracle::bits, random::Draws, tampered::Tampered};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -115,5 +115,35 @@ fn more_failures_in_a_row_are_an_error_that_is_counted_and_can_be_survived() {
         let (inputs, targets) = batch(&mut draws);
         assert_eq!(learner.step(&inputs, Targets::Values(&targets)).unwrap().outcome, Outcome::Applied);
         assert!(learner.state().iter().all(|word| word.is_finite()));
+    }
+}
+
+/// Counters of a resumed run may be of any size; none of them may wrap.
+#[test]
+fn counters_at_the_end_of_their_range_stay_there() {
+    let mut memory = vec![0.0; NET.words(BATCH)];
+    let config = Config { adaptation: Some(Adaptation::default()), ..settings(Refresh::every(1)) };
+    Learner::new(NET, config, 5, BATCH, &mut memory).unwrap();
+    let top = u64::MAX;
+    let progress = Progress {
+        steps: top,
+        examples: top,
+        skipped: top,
+        degraded: top,
+        rotations: top,
+        operations: top,
+        ..Progress::new(5)
+    };
+    let mut learner = Learner::resume(NET, config, progress, BATCH, &mut memory).unwrap();
+    let mut draws = Draws::new(5);
+    for poison in [0.0, f64::NAN] {
+        let (mut inputs, targets) = batch(&mut draws);
+        inputs[3] += poison;
+        learner.step(&inputs, Targets::Values(&targets)).unwrap();
+        learner.rotate(3).unwrap();
+        let found = *learner.progress();
+        let counted =
+            [found.steps, found.examples, found.skipped, found.degraded, found.rotations, found.operations];
+        assert_eq!(counted, [top; 6]);
     }
 }

@@ -411,3 +411,27 @@ fn a_bench_and_a_learner_agree() {
         assert!(error <= 1e-10, "step {step}: {error:e}");
     }
 }
+
+/// Mutants: the outputs held back as well, whose units are those of the targets; a hidden layer not held back.
+#[test]
+fn the_reach_holds_back_every_hidden_layer_and_no_other() {
+    const LAYERS: [Dense; 3] = ekfac::layers![4 => 5 Tanh => 3 Tanh => 2 Identity];
+    let step = |layers: &[Dense], reach: Option<f64>| {
+        let net = Net::new(layers, Loss::SquaredError);
+        let mut draws = Draws::new(21);
+        let mut memory = vec![0.0; net.words(6)];
+        let config = Config { reach, clip: Clip::None, ..Config::default() };
+        let mut learner = Learner::new(net, config, 21, 6, &mut memory).unwrap();
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            let (inputs, targets) = (draws.list(4 * 6), draws.list(net.outputs() * 6));
+            held.push(learner.step(&inputs, Targets::Values(&targets)).unwrap().held);
+        }
+        let last = learner.stored_weights(layers.len() - 1).unwrap().as_mut_slice().to_vec();
+        (held, last)
+    };
+    assert_eq!(step(&LAYERS, Some(1e-9)).0, [2; 5]);
+    assert_eq!(step(&LAYERS, Some(1e9)).0, [0; 5]);
+    // Alone, the last layer is what it is without a reach.
+    assert_eq!(step(&LAYERS[..1], Some(1e-9)), step(&LAYERS[..1], None));
+}

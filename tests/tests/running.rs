@@ -6,11 +6,11 @@
 
 use ekfac::{
     Averaging, Clip, Config, Coordinates, Damping, Dense, Estimator, Fisher, Learner, Loss, Net, Outcome,
-    Refresh, Scalar, Targets,
+    Refresh, Scalar, Shape, Targets,
     jacobi::{self, Budget, Companion, Cursor, Negligible, Turn},
 };
 use ekfac_tests::{
-    oracle::{bits, largest_difference, relative_difference, weights},
+    oracle::{bench::Bench, bits, largest_difference, relative_difference, weights},
     random::Draws,
 };
 use nalgebra::DMatrix;
@@ -390,4 +390,26 @@ fn a_million_steps_in_f32_stay_orthogonal_and_as_good_as_in_f64() {
     );
     assert!(single_drift <= 16.0 && double_drift <= 16.0, "{single_drift} and {double_drift} n eps");
     assert!(single_loss <= 1.02 * double_loss, "{single_loss} against {double_loss}");
+}
+
+/// One example a step pays for n checks, far less than a sweep: only a cursor that is stored and moves on reaches every pair.
+#[test]
+fn the_stored_cursor_reaches_every_pair() {
+    let mut draws = Draws::new(12);
+    let mix = draws.matrix(12, 12);
+    let config = Config {
+        refresh: Refresh::Rotations { per_step: 2, threshold: 0.01 },
+        factors: Averaging::Memory(1e4),
+        ..Config::default()
+    };
+    let mut bench = Bench::<f64>::new(Shape::new(12, 2).without_bias(), config);
+    // Enough examples that the factor hardly moves any more, and some forty sweeps of checks.
+    for _ in 0..400 {
+        let (a, g) = (&mix * draws.matrix(12, 1), draws.matrix(2, 1));
+        assert_eq!(bench.observe(&a, &g), Outcome::Applied);
+    }
+    let layer = bench.layer();
+    let (off, orthogonality) = (layer.input_factor().off_diagonal(), layer.input_factor().orthogonality());
+    assert!(off <= 0.05, "{off}");
+    assert!(orthogonality <= 16.0 * 12.0 * f64::EPSILON, "{orthogonality:e}");
 }

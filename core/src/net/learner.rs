@@ -171,7 +171,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             }
             done += in_round;
         }
-        self.progress.rotations += done;
+        self.progress.rotations = self.progress.rotations.saturating_add(done);
         Ok(done)
     }
 
@@ -190,7 +190,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             let effort = Effort::Rotate { rotations: 1, examples: usize::MAX, threshold };
             let effect = refresh::refresh(&mut layer, in_flight, effort);
             done += effect.rotations;
-            self.progress.operations += effect.operations;
+            self.progress.operations = self.progress.operations.saturating_add(effect.operations);
         }
         Ok(done)
     }
@@ -323,7 +323,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             batch,
         );
         passes::mean_gradients(&mut self.memory, &mut counted, inputs, batch, out);
-        self.progress.operations += counted.operations();
+        self.progress.operations = self.progress.operations.saturating_add(counted.operations());
         Ok(sum / T::from_usize(batch))
     }
 
@@ -381,7 +381,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
         // Rounded up, so that the very first example is measured.
         let due = |examples: u64| libm::ceil(share.to_f64() * examples as f64) as u64;
         let before = self.progress.examples;
-        let count = (due(before + batch as u64) - due(before)) as usize;
+        // Beyond 2^53 examples the difference is rounded.
+        let count = ((due(before.saturating_add(batch as u64)) - due(before)) as usize).min(batch);
         if count == 0 {
             return (0..0, 0);
         }
@@ -413,7 +414,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         predicted: T,
     ) -> Result<Option<T>, Error> {
         let Some(adaptation) = self.config.adaptation else { return Ok(None) };
-        if !(self.progress.steps + 1).is_multiple_of(u64::from(adaptation.interval)) {
+        if !self.progress.steps.saturating_add(1).is_multiple_of(u64::from(adaptation.interval)) {
             return Ok(None);
         }
         let change = self.measure(counted, inputs, targets)?.loss - loss;

@@ -223,7 +223,8 @@ pub fn from_bytes<T: Stored>(bytes: &[u8], capacity: usize) -> Result<Checkpoint
         state.extend(layer);
     }
     let (stored, found) = (tensors::read_checksum(&tensors, CHECKSUM)?, checksum(text, &state));
-    if stored != found {
+    // A fuzzer would never find the checksum of what it made up.
+    if stored != found && !cfg!(fuzzing) {
         let problem = format!("is {stored:08x}, but the contents give {found:08x}: the file is damaged");
         return Err(part(CHECKSUM, problem));
     }
