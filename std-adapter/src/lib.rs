@@ -12,6 +12,8 @@ mod network;
 pub mod plot;
 #[cfg(feature = "program")]
 pub mod program;
+mod snapshot;
 
 pub use kernels::FaerKernels;
 pub use network::{Network, OwnedLayer};
+pub use snapshot::SnapshotError;

@@ -51,7 +51,8 @@ pub const VERSION: u16 = 1;
 /// Bytes that a medium is handed at a time.
 pub const CHUNK: usize = 64;
 
-pub(crate) const MAGIC: [u8; 4] = *b"EKFS";
+/// What a snapshot begins with.
+pub const MAGIC: [u8; 4] = *b"EKFS";
 /// Bytes before the scalars of the progress.
 const HEAD: usize = 80;
 pub(crate) const LOSS_RECORD: usize = 12;
