@@ -1,5 +1,7 @@
 //! Writes the seed corpora: `cargo run --example seeds` in the folder `fuzz`. The formats stand in the library's modules.
 
+use ekfac::{Config, Learner, Net, Scalar, Targets, snapshot::length};
+use ekfac_fuzz::snapshot::{LAYERS, LOSS};
 use std::{fs, io, path::Path};
 
 fn main() -> io::Result<()> {
@@ -61,5 +63,34 @@ fn main() -> io::Result<()> {
     let square = [vec![0], layer(size(32, u64::MAX), size(32, u64::MAX)), rest([u64::MAX; 5], 1)].concat();
     write("shape", "overflow", square)?;
     let largest = [vec![0], layer(size(64, u64::MAX), size(64, 1)), rest([0; 5], 0)].concat();
-    write("shape", "largest", largest)
+    write("shape", "largest", largest)?;
+
+    // Whole ones, and one of each that is sealed by the target: damaged, of other sizes, with an absurd mark.
+    let (single, double) = (snapshot::<f32>(), snapshot::<f64>());
+    let with = |head: u8, bytes: &[u8]| [&[head][..], bytes].concat();
+    let changed = |place: usize, byte: u8| {
+        let mut bytes = single.clone();
+        bytes[place] = byte;
+        bytes
+    };
+    write("snapshot", "single", with(0, &single))?;
+    write("snapshot", "single-sealed", with(1, &single))?;
+    write("snapshot", "double", with(3, &double))?;
+    write("snapshot", "damaged", with(0, &changed(200, 0x40)))?;
+    write("snapshot", "huge-layer", with(1, &changed(99, 0xFF)))?;
+    write("snapshot", "another-word", with(1, &changed(128 + 4 * 6 + 3, 0x7E)))?;
+    write("snapshot", "cut", with(0, &single[..150]))
+}
+
+/// The run of the target's network after three steps.
+fn snapshot<T: Scalar>() -> Vec<u8> {
+    let net = Net::new(&LAYERS, LOSS);
+    let (mut memory, mut bytes) = (vec![T::ZERO; net.words(1)], vec![0; length::<T>(&net)]);
+    if let Ok(mut learner) = Learner::new(net, Config::default(), 1, 1, &mut memory) {
+        for _ in 0..3 {
+            let _ = learner.step(&[T::ONE, T::HALF], Targets::Values(&[T::ONE]));
+        }
+        let _ = learner.save_into(&mut bytes);
+    }
+    bytes
 }

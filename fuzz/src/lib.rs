@@ -3,6 +3,7 @@
 
 pub mod eigen;
 pub mod shape;
+pub mod snapshot;
 pub mod step;
 
 use arbitrary::Unstructured;
