@@ -310,12 +310,20 @@ fn network<T: Stored>() -> Network<T> {
     Network::new(LAYERS.to_vec(), NET.loss(), Config::default(), 11, 1).unwrap().deterministic()
 }
 
+fn train<T: Stored>(network: &mut Network<T>, numbers: std::ops::Range<u32>) {
+    let trained = network.with(|learner| {
+        steps(learner, numbers);
+        Ok(())
+    });
+    trained.unwrap();
+}
+
 fn between_desktop_and_device<T: Stored>() {
     let mut memory = memory::<T>();
     let mut uninterrupted = Learner::new(NET, Config::default(), 11, 1, &mut memory).unwrap();
     steps(&mut uninterrupted, 0..60);
     let mut desktop = network::<T>();
-    desktop.with(|learner| Ok(steps(learner, 0..20))).unwrap();
+    train(&mut desktop, 0..20);
     let mut memory = vec![T::ONE; NET.words(1)];
     let mut device = Learner::new(NET, Config::default(), 0, 1, &mut memory).unwrap();
     device.restore_from(&desktop.snapshot().unwrap()).unwrap();
@@ -323,7 +331,7 @@ fn between_desktop_and_device<T: Stored>() {
     let back = Network::<T>::from_snapshot(&save(&device), Config::default(), 1);
     let mut desktop = back.unwrap().deterministic();
     assert!(desktop.net() == NET);
-    desktop.with(|learner| Ok(steps(learner, 40..60))).unwrap();
+    train(&mut desktop, 40..60);
     assert!(desktop.snapshot().unwrap() == save(&uninterrupted));
 }
 
@@ -370,7 +378,7 @@ fn the_program_turns_checkpoints_into_snapshots_and_back() {
     let mut network = network::<f64>();
     let config = Config { momentum: 0.5, ..Config::default() };
     network.with(|learner| learner.set_config(config)).unwrap();
-    network.with(|learner| Ok(steps(learner, 0..20))).unwrap();
+    train(&mut network, 0..20);
     let extra = Extra::from([("note".to_string(), "from a test".to_string())]);
     checkpoint::save_with(&network, &extra, state.as_ref()).unwrap();
     ekfac(&["snapshot", &state, "--out", &device]).unwrap();
