@@ -245,7 +245,7 @@ fn weights_that_a_turn_could_overflow_are_refused() {
         learner.stored_weights(0).unwrap().as_mut_slice()[5] = bad;
         let before = trace(&learner);
         let refused = Error::OutOfRange { argument: "weights", index: 5 };
-        assert_eq!(learner.rotate(3), Err(refused.clone()), "{bad}");
+        assert_eq!(learner.rotate(3), Err(refused), "{bad}");
         assert_eq!(learner.set_coordinates(0, Coordinates::Parameter), Err(refused), "{bad}");
         // No input reaches the weight, so that only the gate can find it.
         let outcome = step_outcome(&mut learner, &[0.0; 3], &[0.5; 2]);
