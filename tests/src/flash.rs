@@ -37,6 +37,7 @@ pub struct MockFlash<const READ: usize, const WRITE: usize, const ERASE: usize> 
     corrects: bool,
     power: Option<usize>,
     steps: usize,
+    last_write: Option<u32>,
     draws: Draws,
 }
 
@@ -46,7 +47,16 @@ impl<const READ: usize, const WRITE: usize, const ERASE: usize> MockFlash<READ, 
         let mut draws = Draws::new(seed);
         let bytes: Vec<u8> = (0..pages * ERASE).map(|_| draws.index(256) as u8).collect();
         let written = (0..bytes.len() / WRITE).collect();
-        Self { bytes, written, torn: BTreeSet::new(), corrects, power: None, steps: 0, draws }
+        Self {
+            bytes,
+            written,
+            torn: BTreeSet::new(),
+            corrects,
+            power: None,
+            steps: 0,
+            last_write: None,
+            draws,
+        }
     }
 
     /// The power lasts for so many steps from now on. Another seed for what the cut leaves.
@@ -63,6 +73,11 @@ impl<const READ: usize, const WRITE: usize, const ERASE: usize> MockFlash<READ, 
     /// Steps since the start.
     pub fn steps(&self) -> usize {
         self.steps
+    }
+
+    /// Where the last write began.
+    pub fn last_write(&self) -> Option<u32> {
+        self.last_write
     }
 
     /// The bytes, to damage them.
@@ -177,6 +192,7 @@ impl<const READ: usize, const WRITE: usize, const ERASE: usize> NorFlash for Moc
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Fault> {
         let start = offset as usize;
         assert!(start.is_multiple_of(WRITE) && bytes.len().is_multiple_of(WRITE));
+        self.last_write = Some(offset);
         for (word, new) in (start / WRITE..).zip(bytes.chunks(WRITE)) {
             if self.is_dead() {
                 break;
