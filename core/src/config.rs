@@ -9,6 +9,7 @@ use crate::{
 /// Which output gradients enter the factors and the scalings. The mean gradient always uses the training targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Fisher {
     /// The training gradients themselves: the empirical Fisher. No further backward pass.
     Empirical,
@@ -21,6 +22,7 @@ pub enum Fisher {
 /// How the scalings S are estimated (George et al. 2018, sections 3 and 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Estimator {
     /// S = mean over the batch of (g~ a~^T)^2: the paper's EKFAC.
     PerExampleFresh,
@@ -35,6 +37,7 @@ pub enum Estimator {
 /// How fast a moving average forgets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Averaging<T> {
     /// A fixed weight in [0, 1) for the old value at every step; 0 keeps the newest batch only.
     Decay(T),
@@ -73,6 +76,7 @@ impl<T: Scalar> Averaging<T> {
 /// What becomes of S when the basis is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Carry {
     /// S turns along with every rotation: its trace and sign stay.
     Transport,
@@ -85,6 +89,7 @@ pub enum Carry {
 /// When and how the eigenbasis is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Refresh<T> {
     /// The running eigenbasis: a bounded number of rotations at every step that takes statistics, from a stored cursor on.
     Rotations {
@@ -145,6 +150,7 @@ impl<T: Scalar> Refresh<T> {
 /// nu = min(1, sqrt(r / (lr^2 sum K D))), D the preconditioned gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Clip<T> {
     /// No limit.
     None,
@@ -168,6 +174,7 @@ pub enum Clip<T> {
 /// All settings of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config<T> {
     /// Learning rate lr, positive.
     pub learning_rate: T,

@@ -26,6 +26,7 @@ pub(crate) const HEADER_MARK: usize = 4;
 /// Where the weights of a layer live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Coordinates {
     /// W itself.
     Parameter,

@@ -19,6 +19,7 @@ use crate::{Error, Scalar, config::expect, layer::LayerMut};
 /// How the scalings are damped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Damping<T> {
     /// S + lambda.
     Absolute(T),
@@ -135,6 +136,7 @@ fn power<T: Scalar>(mut base: T, mut exponent: u32) -> T {
 /// rho = (change of the loss) / (change that the quadratic model predicts) decides.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Adaptation<T> {
     /// Steps from one adaptation to the next; each costs one forward pass.
     pub interval: u32,

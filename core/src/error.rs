@@ -8,6 +8,7 @@ use core::fmt;
 /// Why a call was refused. Nothing has been written when one of these is returned, [`Error::RefreshFailed`] excepted: then
 /// the batch has entered the statistics, and every state is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Error {
     /// A slice has the wrong length.

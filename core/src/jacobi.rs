@@ -32,6 +32,7 @@ use crate::{Error, MatrixRef, Scalar, error::expect_length, guard, shape::packed
 /// When a solve ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Limits<T> {
     /// Most sweeps over all pairs.
     pub sweeps: u32,
@@ -48,6 +49,7 @@ impl<T: Scalar> Default for Limits<T> {
 
 /// What a solve did.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Report<T> {
     /// Sweeps walked, the last, idle one included.
     pub sweeps: u32,

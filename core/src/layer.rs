@@ -307,6 +307,27 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 }
 
+/// Whether a stored word can stand at this place of a layer's state: every word is finite, and the marks of the header are
+/// what a step leaves there.
+pub(crate) fn is_sound<T: Scalar>(place: usize, word: T) -> bool {
+    let within = |limit: f64| word >= T::ZERO && word <= T::from_f64(limit);
+    let is_mark = |mark: Mark| place == mark as usize;
+    if is_mark(Mark::Started) {
+        word == T::ONE
+    } else if is_mark(Mark::Coordinates) {
+        word == T::ZERO || word == T::ONE
+    } else if is_mark(Mark::FactorWeight) || is_mark(Mark::ScalingWeight) {
+        within(1.0)
+    } else if is_mark(Mark::FailedRefreshes) {
+        within(MOST_FAILED)
+    } else {
+        word.is_finite()
+    }
+}
+
+/// More failed refreshes in a row than any run counts, and no more than an `f32` holds exactly.
+const MOST_FAILED: f64 = 16_777_216.0;
+
 /// A layer that owns its buffer and can live in a `static`. `WORDS` must be the shape's [`words`](Shape::words); another
 /// number is an error at the first view.
 ///

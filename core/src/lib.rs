@@ -21,6 +21,7 @@
 //!
 //! * A network to train on a device or a desktop: [`Learner`] over a [`Net`] ([example](net)).
 //! * A training loop of your own: [`Preconditioner`], a layer at a time.
+//! * A run to keep through a power cut: [`snapshot`].
 //! * Only the eigensolver: [`jacobi::eigen`].
 //! * Settings: [`Config`], whose default needs no tuning to begin with; [`Config::paper`], [`Config::paper_running`] and
 //!   [`Config::kfac`] reproduce the published methods.
@@ -47,6 +48,8 @@
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
 //! | `serde` | off | `Serialize` and `Deserialize` for settings, shapes, layers and [`Progress`] |
+//! | `defmt` | off | `defmt::Format` for the same, errors, outcomes and events |
+//! | `embedded-storage` | off | a two-slot [store](snapshot) for snapshots in NOR flash |
 #![no_std]
 
 mod carve;
@@ -68,6 +71,7 @@ mod refresh;
 mod scalar;
 mod scalings;
 pub mod shape;
+pub mod snapshot;
 pub mod step;
 mod view;
 

@@ -7,6 +7,7 @@ use core::fmt;
 /// derived from `seed` and `steps`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Progress<T> {
     /// Seed of the initial weights and of every sampled target.
     pub seed: u64,
@@ -88,6 +89,7 @@ impl<T: Scalar> Progress<T> {
 
 /// Why a step was skipped or degraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Reason {
     /// A NaN or an infinity in the data of a layer.
@@ -139,6 +141,7 @@ impl fmt::Display for Reason {
 
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Outcome {
     /// All as it should be.
     Applied,
@@ -150,6 +153,7 @@ pub enum Outcome {
 
 /// One entry of the event log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Event {
     /// Steps taken in before.
     pub step: u64,

@@ -44,6 +44,8 @@ pub trait Scalar:
     const MAX: Self;
     /// The smallest positive normal number.
     const MIN_POSITIVE: Self;
+    /// Bytes of a word: 4 for `f32`, 8 for `f64`.
+    const WIDTH: usize;
     /// Cap on the sweeps of one Jacobi solve: 30 for `f32`, 40 for `f64`.
     const SWEEP_LIMIT: u32;
     /// Beyond 2 to this power, up or down, a matrix is scaled before it is solved.
@@ -53,6 +55,10 @@ pub trait Scalar:
     fn from_f64(value: f64) -> Self;
     /// This scalar as `f64`, exactly.
     fn to_f64(self) -> f64;
+    /// The bit pattern, in the low [`WIDTH`](Self::WIDTH) bytes.
+    fn to_bit_pattern(self) -> u64;
+    /// From the low [`WIDTH`](Self::WIDTH) bytes of a bit pattern.
+    fn from_bit_pattern(pattern: u64) -> Self;
     /// The nearest scalar to a count.
     fn from_usize(value: usize) -> Self;
     /// A uniform number in [0, 1) from 64 random bits; both precisions take the leading bits.
@@ -95,7 +101,7 @@ fn is_nan<T: Scalar>(value: T) -> bool {
 }
 
 macro_rules! scalar {
-    ($type:ident, $sweeps:literal, $safe:literal, $mantissa:literal,
+    ($type:ident, $bits:ident, $sweeps:literal, $safe:literal, $mantissa:literal,
      $sqrt:ident, $exp:ident, $ln:ident, $ln_1p:ident, $tanh:ident, $cos:ident, $erf:ident, $frexp:ident, $scale:ident) => {
         impl Scalar for $type {
             const ZERO: Self = 0.0;
@@ -104,6 +110,7 @@ macro_rules! scalar {
             const EPSILON: Self = $type::EPSILON;
             const MAX: Self = $type::MAX;
             const MIN_POSITIVE: Self = $type::MIN_POSITIVE;
+            const WIDTH: usize = size_of::<$type>();
             const SWEEP_LIMIT: u32 = $sweeps;
             const SAFE_EXPONENT: i32 = $safe;
 
@@ -113,6 +120,13 @@ macro_rules! scalar {
             #[allow(clippy::cast_lossless)]
             fn to_f64(self) -> f64 {
                 self as f64
+            }
+            #[allow(clippy::cast_lossless, clippy::unnecessary_cast)]
+            fn to_bit_pattern(self) -> u64 {
+                self.to_bits() as u64
+            }
+            fn from_bit_pattern(pattern: u64) -> Self {
+                $type::from_bits(pattern as $bits)
             }
             fn from_usize(value: usize) -> Self {
                 value as $type
@@ -158,5 +172,5 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, 30, 50, 24, sqrtf, expf, logf, log1pf, tanhf, cosf, erff, frexpf, scalbnf);
-scalar!(f64, 40, 400, 53, sqrt, exp, log, log1p, tanh, cos, erf, frexp, scalbn);
+scalar!(f32, u32, 30, 50, 24, sqrtf, expf, logf, log1pf, tanhf, cosf, erff, frexpf, scalbnf);
+scalar!(f64, u64, 40, 400, 53, sqrt, exp, log, log1p, tanh, cos, erf, frexp, scalbn);

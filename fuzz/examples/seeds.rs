@@ -2,8 +2,10 @@
 
 use ekfac::{
     Activation::{Identity, Tanh},
-    Config, Dense, Loss, Shape, Targets,
+    Config, Dense, Learner, Loss, Net, Scalar, Shape, Targets,
+    snapshot::length,
 };
+use ekfac_fuzz::snapshot::{LAYERS, LOSS};
 use ekfac_std::{
     Network,
     checkpoint::{self, Stored},
@@ -71,13 +73,15 @@ fn main() -> io::Result<()> {
     let largest = [vec![0], layer(size(64, u64::MAX), size(64, 1)), rest([0; 5], 0)].concat();
     write("shape", "largest", largest)?;
     checkpoints(&write)?;
-    readers(&write)
+    readers(&write)?;
+    snapshots(&write)
 }
 
 /// Networks before and after some steps, in both precisions; one cut short and one with a flipped bit.
 fn checkpoints(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<()> {
     fn file<T: Stored>(loss: Loss, steps: usize) -> Vec<u8> {
-        let layers = vec![Dense::new(3, 2, Tanh), Dense::with_shape(Shape::new(2, 2).without_bias(), Identity)];
+        let layers =
+            vec![Dense::new(3, 2, Tanh), Dense::with_shape(Shape::new(2, 2).without_bias(), Identity)];
         let mut network = Network::<T>::new(layers, loss, Config::default(), 1, 4).expect("a network");
         let (inputs, targets) = (vec![T::HALF; 12], vec![T::from_f64(0.25); 8]);
         for _ in 0..steps {
@@ -134,4 +138,35 @@ fn readers(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<
         0, 0,
     ];
     write("readers", "csv-gzip", file(3, &[zipped]))
+}
+
+/// Whole ones, and one of each that is sealed by the target: damaged, of other sizes, with an absurd mark.
+fn snapshots(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    let (single, double) = (snapshot::<f32>(), snapshot::<f64>());
+    let with = |head: u8, bytes: &[u8]| [&[head][..], bytes].concat();
+    let changed = |place: usize, byte: u8| {
+        let mut bytes = single.clone();
+        bytes[place] = byte;
+        bytes
+    };
+    write("snapshot", "single", with(0, &single))?;
+    write("snapshot", "single-sealed", with(1, &single))?;
+    write("snapshot", "double", with(3, &double))?;
+    write("snapshot", "damaged", with(0, &changed(200, 0x40)))?;
+    write("snapshot", "huge-layer", with(1, &changed(99, 0xFF)))?;
+    write("snapshot", "another-word", with(1, &changed(128 + 4 * 6 + 3, 0x7E)))?;
+    write("snapshot", "cut", with(0, &single[..150]))
+}
+
+/// The run of the target's network after three steps.
+fn snapshot<T: Scalar>() -> Vec<u8> {
+    let net = Net::new(&LAYERS, LOSS);
+    let (mut memory, mut bytes) = (vec![T::ZERO; net.words(1)], vec![0; length::<T>(&net)]);
+    if let Ok(mut learner) = Learner::new(net, Config::default(), 1, 1, &mut memory) {
+        for _ in 0..3 {
+            let _ = learner.step(&[T::ONE, T::HALF], Targets::Values(&[T::ONE]));
+        }
+        let _ = learner.save_into(&mut bytes);
+    }
+    bytes
 }

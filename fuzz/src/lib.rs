@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod eigen;
 pub mod readers;
 pub mod shape;
+pub mod snapshot;
 pub mod step;
 
 use arbitrary::Unstructured;

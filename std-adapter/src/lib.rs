@@ -13,7 +13,9 @@ mod network;
 pub mod plot;
 #[cfg(feature = "program")]
 pub mod program;
+mod snapshot;
 
 pub use eigen::{Eigen, Eigensolver, Origin};
 pub use kernels::FaerKernels;
 pub use network::{MOST_EVENTS, Network, OwnedLayer};
+pub use snapshot::SnapshotError;

@@ -5,7 +5,7 @@
 //! before any write; bad numbers are [`Outcome::Skipped`].
 
 use super::{
-    Initialization, Loss, Net, Targets,
+    Loss, Net, Targets,
     memory::Memory,
     passes::{self, Side, Source},
     random::Stream,
@@ -23,6 +23,7 @@ use core::ops::Range;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Step<T> {
     /// How it ended.
     pub outcome: Outcome,
@@ -38,6 +39,7 @@ pub struct Step<T> {
 
 /// What an evaluation found.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Evaluation<T> {
     /// Mean loss an example.
     pub loss: T,
@@ -49,11 +51,11 @@ pub struct Evaluation<T> {
 
 /// Trains a dense network by EKFAC on caller-owned memory.
 pub struct Learner<'a, T> {
-    net: Net<'a>,
-    config: Config<T>,
+    pub(super) net: Net<'a>,
+    pub(super) config: Config<T>,
     pub(super) kernels: &'a dyn Kernels<T>,
     pub(super) progress: Progress<T>,
-    events: EventLog,
+    pub(super) events: EventLog,
     pub(super) memory: Memory<'a, T>,
 }
 
@@ -71,14 +73,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         memory: &'a mut [T],
     ) -> Result<Self, Error> {
         let mut learner = Self::resume(net, config, Progress::new(seed), capacity, memory)?;
-        learner.memory.state_mut().fill(T::ZERO);
-        let passes = 1 + Loss::passes(config.fisher, net.outputs());
-        // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state.
-        for (index, dense) in net.layers().iter().enumerate() {
-            let coordinates = Coordinates::cheaper(dense.shape(), capacity, passes, index == 0);
-            learner.layer(index)?.set_coordinates(coordinates);
-        }
-        learner.initialize(Initialization::GlorotUniform);
+        learner.start_afresh(seed);
         Ok(learner)
     }
 
@@ -98,7 +93,11 @@ impl<'a, T: Scalar> Learner<'a, T> {
         if capacity == 0 {
             return Err(Error::Empty { argument: "capacity" });
         }
-        let memory = Memory::new(&net, capacity, memory)?;
+        let mut memory = Memory::new(&net, capacity, memory)?;
+        // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state.
+        for slot in memory.slots(0).0 {
+            LayerMut::new(*slot.dense.shape(), slot.state)?;
+        }
         Ok(Self { net, config, kernels: &Reference, progress, events: EventLog::new(), memory })
     }
 

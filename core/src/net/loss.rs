@@ -20,6 +20,7 @@ use crate::{Error, Fisher, Scalar, config::expect, error::expect_length};
 /// The loss of one example.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Loss {
     /// Half the summed squared error.
     SquaredError,

@@ -29,6 +29,7 @@ mod loss;
 mod memory;
 mod passes;
 mod random;
+mod saved;
 mod weights;
 
 pub use activation::Activation;
@@ -47,6 +48,7 @@ pub type LayerList = heapless::Vec<Dense, MAX_LAYERS>;
 /// A dense layer: a shape and an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Dense {
     shape: Shape,
     activation: Activation,

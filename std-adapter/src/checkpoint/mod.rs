@@ -15,6 +15,7 @@ use crate::{
     atomic::{self, AtomicError, Newest},
     kernels::Element,
     network::Network,
+    snapshot::SnapshotError,
 };
 use ekfac::{Config, Coordinates, Dense, Loss, Net, Progress};
 use safetensors::{Dtype, SafeTensors};
@@ -60,6 +61,9 @@ pub enum CheckpointError {
     /// The contents were refused by core.
     #[error("the network in the checkpoint is refused: {0}")]
     Network(#[from] ekfac::Error),
+    /// The contents could not become a device's snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 fn part(part: impl Into<String>, problem: impl ToString) -> CheckpointError {

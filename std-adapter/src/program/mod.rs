@@ -5,6 +5,7 @@
 
 pub mod compare;
 pub mod inspect;
+pub mod snapshot;
 mod text;
 pub mod train;
 
@@ -30,6 +31,8 @@ enum Command {
     Train(train::Arguments),
     /// Shows what a checkpoint holds.
     Inspect(inspect::Arguments),
+    /// Turns a checkpoint into a snapshot for a device, or a device's snapshot into a checkpoint.
+    Snapshot(snapshot::Arguments),
 }
 
 /// Runs the program with the arguments of the process.
@@ -53,5 +56,6 @@ pub fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
     }
 }

@@ -1,0 +1,130 @@
+//! A learner's run as a snapshot, and back: what of [`snapshot`](crate::snapshot) needs the learner's memory.
+
+use super::{Initialization, Learner, Loss};
+use crate::{
+    Coordinates, EventLog, LayerMut, Progress, Scalar,
+    snapshot::{Refusal, SnapshotError, decode, encode, length, refusal},
+};
+
+impl<T: Scalar> Learner<'_, T> {
+    /// Writes the run as a [snapshot](crate::snapshot): `write` is handed its [`length`] bytes one after another, in pieces of
+    /// [`CHUNK`](crate::snapshot::CHUNK), the last one shorter. The settings are not part of it.
+    ///
+    /// # Errors
+    /// [`Refusal`] for a run that could not be restored, before the first write; whatever `write` fails with.
+    ///
+    /// ```
+    /// use ekfac::{Config, Dense, Learner, Loss, Net, snapshot};
+    /// const LAYERS: [Dense; 1] = ekfac::layers![3 => 2 Tanh];
+    /// const NET: Net<'static> = Net::new(&LAYERS, Loss::SquaredError);
+    /// let mut memory = [0.0_f32; NET.words(1)];
+    /// let learner = Learner::new(NET, Config::default(), 7, 1, &mut memory)?;
+    /// let mut sent = 0;
+    /// learner.save(|bytes| Ok::<(), core::convert::Infallible>(sent += bytes.len())).unwrap();
+    /// assert_eq!(sent, snapshot::length::<f32>(&NET));
+    /// # Ok::<(), ekfac::Error>(())
+    /// ```
+    pub fn save<E>(&self, write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), SnapshotError<E>> {
+        self.check_savable().map_err(SnapshotError::Refused)?;
+        encode::encode(&self.net, &self.progress, self.state(), write).map_err(SnapshotError::Medium)
+    }
+
+    /// The same into memory; returns the number of bytes, those of [`length`].
+    ///
+    /// # Errors
+    /// [`Refusal`], [`Refusal::Room`] for fewer bytes included: before any write.
+    ///
+    /// ```
+    /// use ekfac::{Config, Dense, Learner, Loss, Net, snapshot};
+    /// const LAYERS: [Dense; 1] = ekfac::layers![3 => 2 Tanh];
+    /// const NET: Net<'static> = Net::new(&LAYERS, Loss::SquaredError);
+    /// const BYTES: usize = snapshot::length::<f32>(&NET);
+    /// let (mut memory, mut other) = ([0.0_f32; NET.words(1)], [0.0_f32; NET.words(1)]);
+    /// let mut bytes = [0; BYTES];
+    /// Learner::new(NET, Config::default(), 7, 1, &mut memory)?.save_into(&mut bytes)?;
+    /// let mut learner = Learner::new(NET, Config::default(), 8, 1, &mut other)?;
+    /// learner.restore_from(&bytes)?;
+    /// assert_eq!(learner.progress().seed, 7);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn save_into(&self, bytes: &mut [u8]) -> Result<usize, Refusal> {
+        let (needed, available) = (length::<T>(&self.net), bytes.len());
+        self.check_savable()?;
+        if available < needed {
+            return Err(Refusal::Room { needed, available });
+        }
+        let mut rest = bytes;
+        self.save(|piece| {
+            let room = core::mem::take(&mut rest);
+            let (head, tail) =
+                room.split_at_mut_checked(piece.len()).ok_or(Refusal::Room { needed, available })?;
+            head.copy_from_slice(piece);
+            rest = tail;
+            Ok(())
+        })
+        .map_err(|error| match error {
+            SnapshotError::Refused(refusal) | SnapshotError::Medium(refusal) => refusal,
+        })?;
+        Ok(needed)
+    }
+
+    /// Takes over the run of a snapshot of `length` bytes, and goes on from it bit for bit. `read` fills the given bytes from
+    /// the given offset on, a multiple of [`CHUNK`](crate::snapshot::CHUNK), at most that many at a time. It is asked for
+    /// everything twice: once to check, once to take over.
+    ///
+    /// # Errors
+    /// [`Refusal`] or what `read` fails with, before any write. Should the medium fail or change between the two readings, the
+    /// learner is a fresh one from the snapshot's seed, as after [`Learner::new`].
+    pub fn restore<E>(
+        &mut self,
+        length: usize,
+        mut read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), SnapshotError<E>> {
+        let checked = decode::scan(&self.net, length, &mut read, |_, _: T| {})?;
+        let state = self.memory.state_mut();
+        let taken = decode::scan(&self.net, length, &mut read, |index, word| {
+            if let Some(place) = state.get_mut(index) {
+                *place = word;
+            }
+        });
+        match taken {
+            Ok(progress) => {
+                self.progress = progress;
+                self.events = EventLog::new();
+                Ok(())
+            }
+            Err(error) => {
+                self.start_afresh(checked.seed);
+                Err(error)
+            }
+        }
+    }
+
+    /// The same from memory, a flash that the bus maps included.
+    ///
+    /// # Errors
+    /// [`Refusal`], before any write.
+    pub fn restore_from(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.restore(bytes.len(), decode::from_slice(bytes)).map_err(refusal)
+    }
+
+    /// Refuses a run that could not be restored.
+    pub(crate) fn check_savable(&self) -> Result<(), Refusal> {
+        encode::check(&self.net, &self.progress, self.state())
+    }
+
+    /// The start of a run in this memory.
+    pub(super) fn start_afresh(&mut self, seed: u64) {
+        self.progress = Progress::new(seed);
+        self.events = EventLog::new();
+        self.memory.state_mut().fill(T::ZERO);
+        let passes = 1 + Loss::passes(self.config.fisher, self.net.outputs());
+        let capacity = self.memory.capacity();
+        for (index, slot) in self.memory.slots(0).0.enumerate() {
+            let coordinates = Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0);
+            let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.state) else { return };
+            layer.set_coordinates(coordinates);
+        }
+        self.initialize(Initialization::GlorotUniform);
+    }
+}

@@ -1,0 +1,195 @@
+//! Bytes into a run: one pass, front to back. Lengths are checked before they are used.
+//!
+//! What is wrong with the contents is remembered while the rest goes through the checksum: damage is told from a snapshot of
+//! another network.
+
+use super::{
+    CHECKSUM, CHUNK, Checksum, LAYER_RECORD, LOSS_RECORD, MAGIC, Refusal, SnapshotError, VERSION,
+    check_progress, checksum, each_word, layer_record, length, loss_record,
+};
+use crate::{Net, Progress, Scalar};
+use core::convert::Infallible;
+
+/// Bytes in memory, to read from.
+pub(crate) fn from_slice(bytes: &[u8]) -> impl FnMut(usize, &mut [u8]) -> Result<(), Infallible> + '_ {
+    |offset, into| {
+        let from = bytes.get(offset..).unwrap_or_default();
+        into.iter_mut().zip(from).for_each(|(to, byte)| *to = *byte);
+        Ok(())
+    }
+}
+
+/// Checks a whole snapshot against a network, shows its state words to `visit`, and returns its progress.
+pub(crate) fn scan<T: Scalar, E>(
+    net: &Net<'_>,
+    length: usize,
+    read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    visit: impl FnMut(usize, T),
+) -> Result<Progress<T>, SnapshotError<E>> {
+    let mut reader = Reader::new(length, read);
+    let envelope = reader.envelope()?;
+    let found = match contents(&mut reader, net, envelope, visit) {
+        Ok(progress) => Ok(progress),
+        Err(SnapshotError::Refused(refusal)) => Err(refusal),
+        Err(failed) => return Err(failed),
+    };
+    reader.finish()?;
+    found.map_err(SnapshotError::Refused)
+}
+
+/// The CRC-32 at the end of a snapshot that is whole, whatever its network.
+#[cfg(feature = "embedded-storage")]
+pub(crate) fn whole<E>(
+    length: usize,
+    read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+) -> Result<u32, SnapshotError<E>> {
+    Reader::new(length, read).finish()
+}
+
+/// What stands in front: the same in every version up to the length.
+#[derive(Clone, Copy)]
+pub(crate) struct Envelope {
+    pub(crate) width: u8,
+    pub(crate) layers: u8,
+}
+
+fn contents<T: Scalar, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>>(
+    reader: &mut Reader<F>,
+    net: &Net<'_>,
+    Envelope { width, layers }: Envelope,
+    mut visit: impl FnMut(usize, T),
+) -> Result<Progress<T>, SnapshotError<E>> {
+    let (expected, found) = (T::WIDTH, usize::from(width));
+    if found != expected {
+        return Err(Refusal::Scalar { expected, found }.into());
+    }
+    let (expected, found) = (net.layers().len(), usize::from(layers));
+    if found != expected {
+        return Err(Refusal::Layers { expected, found }.into());
+    }
+    let loss: [u8; LOSS_RECORD] = reader.take()?;
+    let progress = reader.progress()?;
+    for (layer, dense) in net.layers().iter().enumerate() {
+        let record: [u8; LAYER_RECORD] = reader.take()?;
+        if layer_record(dense) != Some(record) {
+            return Err(Refusal::Layer { layer }.into());
+        }
+    }
+    if loss != loss_record(net.loss()) {
+        return Err(Refusal::Loss.into());
+    }
+    let (expected, found) = (length::<T>(net), reader.length);
+    if expected != found {
+        return Err(Refusal::Length { expected, found }.into());
+    }
+    check_progress(&progress)?;
+    each_word(net, |index| {
+        let word = reader.word()?;
+        visit(index, word);
+        Ok(word)
+    })?;
+    Ok(progress)
+}
+
+/// Hands out a snapshot's bytes one after another, and their checksum.
+pub(crate) struct Reader<F> {
+    read: F,
+    length: usize,
+    /// Bytes handed out so far.
+    at: usize,
+    chunk: [u8; CHUNK],
+    checksum: Checksum,
+}
+
+impl<E, F: FnMut(usize, &mut [u8]) -> Result<(), E>> Reader<F> {
+    pub(crate) fn new(length: usize, read: F) -> Self {
+        Self { read, length, at: 0, chunk: [0; CHUNK], checksum: checksum() }
+    }
+
+    /// Magic, version and length: without them nothing else can be relied on.
+    pub(crate) fn envelope(&mut self) -> Result<Envelope, SnapshotError<E>> {
+        if self.take::<4>()? != MAGIC {
+            return Err(Refusal::Magic.into());
+        }
+        let found = u16::from_le_bytes(self.take()?);
+        if found != VERSION {
+            return Err(Refusal::Version { found }.into());
+        }
+        let [width, layers] = self.take()?;
+        let (expected, found) = (u32::from_le_bytes(self.take()?) as usize, self.length);
+        if expected != found {
+            return Err(Refusal::Length { expected, found }.into());
+        }
+        Ok(Envelope { width, layers })
+    }
+
+    /// The next bytes before the checksum.
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError<E>> {
+        if self.at.saturating_add(N + CHECKSUM) > self.length {
+            let expected = self.at.saturating_add(N + CHECKSUM);
+            return Err(Refusal::Length { expected, found: self.length }.into());
+        }
+        let bytes = self.next_bytes()?;
+        self.checksum.update(&bytes);
+        Ok(bytes)
+    }
+
+    /// The next bytes, which the length has room for.
+    fn next_bytes<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError<E>> {
+        let mut bytes = [0; N];
+        for byte in &mut bytes {
+            let place = self.at % CHUNK;
+            if place == 0 {
+                let due = self.length.saturating_sub(self.at).min(CHUNK);
+                let room = self.chunk.get_mut(..due).unwrap_or_default();
+                (self.read)(self.at, room).map_err(SnapshotError::Medium)?;
+            }
+            *byte = self.chunk.get(place).copied().unwrap_or(0);
+            self.at += 1;
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) fn word<T: Scalar>(&mut self) -> Result<T, SnapshotError<E>> {
+        let pattern = if T::WIDTH == 4 {
+            u64::from(u32::from_le_bytes(self.take()?))
+        } else {
+            u64::from_le_bytes(self.take()?)
+        };
+        Ok(T::from_bit_pattern(pattern))
+    }
+
+    fn progress<T: Scalar>(&mut self) -> Result<Progress<T>, SnapshotError<E>> {
+        let mut counts = [0; 7];
+        for count in &mut counts {
+            *count = u64::from_le_bytes(self.take()?);
+        }
+        let [seed, steps, examples, skipped, degraded, rotations, operations] = counts;
+        Ok(Progress {
+            seed,
+            steps,
+            examples,
+            skipped,
+            degraded,
+            rotations,
+            operations,
+            damping_multiplier: self.word()?,
+            mean_loss: self.word()?,
+            mean_length: self.word()?,
+            mean_loss_weight: self.word()?,
+        })
+    }
+
+    /// Reads on to the end, and compares the checksum, which it returns.
+    pub(crate) fn finish(mut self) -> Result<u32, SnapshotError<E>> {
+        while self.at.saturating_add(CHECKSUM) < self.length {
+            self.take::<1>()?;
+        }
+        if self.length < CHECKSUM {
+            return Err(Refusal::Length { expected: CHECKSUM, found: self.length }.into());
+        }
+        let stored = u32::from_le_bytes(self.next_bytes()?);
+        let computed = self.checksum.finalize();
+        if stored == computed { Ok(stored) } else { Err(Refusal::Checksum { stored, computed }.into()) }
+    }
+}

@@ -1,0 +1,91 @@
+//! Any bytes as a snapshot: nothing panics, a refusal changes nothing, and what is accepted is saved as the same bytes and goes
+//! on.
+//!
+//! ```text
+//! byte 0    bit 0: set the length and the checksum right first; bit 1: 64 bits
+//! then      the snapshot
+//! ```
+
+use crate::{Bits, all_bits};
+use ekfac::{
+    Activation, Config, Dense, Learner, Loss, Net, Targets, guard,
+    snapshot::{self, Snapshot},
+};
+
+/// The network that the snapshots should be of.
+pub const LAYERS: [Dense; 2] = [Dense::new(2, 2, Activation::Tanh), Dense::new(2, 1, Activation::Identity)];
+/// Its loss.
+pub const LOSS: Loss = Loss::SquaredError;
+
+/// Runs one input.
+pub fn run(data: &[u8]) {
+    let Some((head, bytes)) = data.split_first() else { return };
+    let mut bytes = bytes.to_vec();
+    if head & 1 != 0 {
+        seal(&mut bytes);
+    }
+    if head & 2 == 0 {
+        restore::<f32>(&bytes)
+    } else {
+        restore::<f64>(&bytes)
+    }
+    if let Ok(snapshot) = Snapshot::new(&bytes) {
+        describe(&snapshot);
+    }
+}
+
+/// The length and the checksum as they should be. Bit by bit, so that it owes nothing to the library's table.
+fn seal(bytes: &mut [u8]) {
+    let length = (bytes.len() as u32).to_le_bytes();
+    if let Some(place) = bytes.get_mut(8..12) {
+        place.copy_from_slice(&length);
+    }
+    let Some(end) = bytes.len().checked_sub(4) else { return };
+    let mut sum = u32::MAX;
+    for byte in &bytes[..end] {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            sum = if sum & 1 == 0 { sum >> 1 } else { (sum >> 1) ^ 0xEDB8_8320 };
+        }
+    }
+    bytes[end..].copy_from_slice(&(!sum).to_le_bytes());
+}
+
+fn save<T: Bits>(learner: &Learner<'_, T>) -> Vec<u8> {
+    let mut bytes = vec![0; snapshot::length::<T>(learner.net())];
+    assert_eq!(learner.save_into(&mut bytes), Ok(bytes.len()));
+    bytes
+}
+
+fn restore<T: Bits>(bytes: &[u8]) {
+    let net = Net::new(&LAYERS, LOSS);
+    let mut memory = vec![T::ZERO; net.words(1)];
+    let Ok(mut learner) = Learner::new(net, Config::default(), 1, 1, &mut memory) else { return };
+    let before = save(&learner);
+    if learner.restore_from(bytes).is_err() {
+        assert_eq!(save(&learner), before, "a refused snapshot changed the learner");
+        return;
+    }
+    assert_eq!(save(&learner), bytes, "an accepted snapshot is saved in another way");
+    // Whatever the words, it goes on without a panic, and a step that is refused changes none of them.
+    let words = all_bits(learner.state());
+    let limit = T::ONE.minimum(guard::limit(LAYERS[0].shape(), 1));
+    let step = learner.step(&[limit, T::HALF], Targets::Values(&[T::ONE]));
+    if step.is_ok_and(|step| matches!(step.outcome, ekfac::Outcome::Skipped(_))) {
+        assert_eq!(all_bits(learner.state()), words, "a skipped step changed the state");
+    }
+    let _ = learner.rotate(3);
+    let _ = learner.predict(&[T::ONE, T::ZERO]);
+}
+
+/// A description that was accepted is one of a network.
+fn describe(snapshot: &Snapshot<'_>) {
+    let layers: Vec<Dense> = snapshot.layers().collect();
+    let net = Net::new(&layers, snapshot.loss());
+    assert_eq!(net.check(), Ok(()));
+    let length = match snapshot.word_bytes() {
+        4 => snapshot::length::<f32>(&net),
+        _ => snapshot::length::<f64>(&net),
+    };
+    assert_eq!(length, snapshot.bytes().len());
+}
