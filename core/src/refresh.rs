@@ -99,8 +99,8 @@ pub(crate) fn refresh<T: Scalar>(
     let (m, n) = (layer.shape().rows(), layer.shape().columns());
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
     let weights = if turning { in_flight.weights } else { &mut [] };
-    let examples = in_flight.activations.len() / n;
-    let flight = Flight { examples, fisher: in_flight.fisher_gradients.len() / m };
+    let examples = in_flight.activations.len() / n.max(1);
+    let flight = Flight { examples, fisher: in_flight.fisher_gradients.len() / m.max(1) };
     let [on_input, on_output] = rotation_operations(layer.shape(), layer.coordinates(), flight);
     let parts = layer.parts_mut();
     let input = one_side(

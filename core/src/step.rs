@@ -143,7 +143,8 @@ impl<'a, T: Scalar> Room<'a, T> {
     fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
         let rows = self.layer.shape().rows();
         if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
-            let gradients = MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows);
+            let gradients =
+                MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows.max(1));
             self.layer.output_factor().project(counted, gradients, self.projected_fisher);
         }
     }
