@@ -23,7 +23,6 @@ fn panic(information: &core::panic::PanicInfo<'_>) -> ! {
 #[cfg(target_arch = "arm")]
 #[cortex_m_rt::exception]
 unsafe fn HardFault(_frame: &cortex_m_rt::ExceptionFrame) -> ! {
-    println!("hard fault");
     process::exit(102)
 }
 
