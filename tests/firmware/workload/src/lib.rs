@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod digest;
+pub mod learner;
 mod random;
 
 pub use digest::{CASES, Case, Digest, SMALL_CASES, STEPS};
