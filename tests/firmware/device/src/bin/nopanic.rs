@@ -10,16 +10,6 @@ use ekfac::{
     damping, factor::FactorMut, guard, jacobi, kernels,
 };
 
-#[cfg(feature = "no-panic")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    unsafe extern "C" {
-        fn a_panic_can_be_reached() -> !;
-    }
-    // SAFETY: nobody defines it, so nothing that calls it links.
-    unsafe { a_panic_can_be_reached() }
-}
-
 ekfac_firmware::firmware!(run);
 
 fn run() -> bool {
