@@ -52,6 +52,7 @@ pub fn stack<R>(work: impl FnOnce() -> R) -> u64 {
     }
     black_box(work());
     // SAFETY: as above, and read only.
-    let untouched = (0..words).take_while(|index| unsafe { ptr::read_volatile(bottom.add(*index)) } == PAINT).count();
+    let untouched =
+        (0..words).take_while(|index| unsafe { ptr::read_volatile(bottom.add(*index)) } == PAINT).count();
     ((words - untouched) * 4 + 32) as u64
 }

@@ -131,3 +131,34 @@ fn are_coprime(a: usize, b: usize) -> bool {
     }
     a == 1
 }
+
+/// A report with a name.
+pub struct Run {
+    /// Its name.
+    pub name: &'static str,
+    /// The run.
+    pub run: fn() -> Result<Report, Error>,
+}
+
+/// Runs that fit 16 KB of RAM.
+pub const SMALL_RUNS: &[Run] =
+    &[Run { name: "cold, small net", run: || cold(SMALL_NET, &mut [0.0; SMALL_NET_WORDS]) }];
+
+/// Runs that fit 64 KB.
+pub const RUNS: &[Run] = &[
+    Run { name: "cold", run: || cold(NET, &mut [0.0; NET_WORDS]) },
+    Run { name: "tuned", run: || tuned(&mut [0.0; NET_WORDS]) },
+];
+
+impl Report {
+    /// Its figures, by name.
+    #[must_use]
+    pub const fn figures(&self) -> [(&'static str, usize); 4] {
+        [
+            ("steps", self.steps),
+            ("held out", self.held_out),
+            ("wrong before", self.wrong_before),
+            ("wrong after", self.wrong_after),
+        ]
+    }
+}

@@ -2,37 +2,16 @@
 #![no_std]
 #![no_main]
 
-use ekfac::Error;
-use ekfac_workload::learner::{self, Report};
+use ekfac_workload::learner::{RUNS, SMALL_RUNS};
+use semihosting::println;
 
 ekfac_firmware::firmware!(run);
 
 fn run() -> bool {
-    show("cold", if cfg!(sixteen_kilobytes) { small() } else { large() })
-        & (cfg!(sixteen_kilobytes) || show("tuned", learner::tuned(&mut [0.0; learner::NET_WORDS])))
-}
-
-#[inline(never)]
-fn small() -> Result<Report, Error> {
-    learner::cold(learner::SMALL_NET, &mut [0.0; learner::SMALL_NET_WORDS])
-}
-
-#[inline(never)]
-fn large() -> Result<Report, Error> {
-    learner::cold(learner::NET, &mut [0.0; learner::NET_WORDS])
-}
-
-fn show(name: &str, report: Result<Report, Error>) -> bool {
-    let Ok(report) = report else { return false };
-    let Report { steps, held_out, wrong_before, wrong_after, digest } = report;
-    for (what, count) in [
-        ("steps", steps),
-        ("held out", held_out),
-        ("wrong before", wrong_before),
-        ("wrong after", wrong_after),
-    ] {
-        semihosting::println!("figure\t{name}: {what}\t{count}");
+    for run in if cfg!(sixteen_kilobytes) { SMALL_RUNS } else { RUNS } {
+        let Ok(report) = (run.run)() else { return false };
+        report.figures().iter().for_each(|(what, count)| println!("figure\t{}: {what}\t{count}", run.name));
+        println!("digest\t{}\t{:016x}", run.name, report.digest.0);
     }
-    semihosting::println!("digest\t{name}\t{:016x}", digest.0);
     true
 }

@@ -123,7 +123,9 @@ fn refresh<const N: usize>() -> bool {
         other => other,
     };
     let without = Config { refresh: per_step, ..with };
-    let (Ok((with, depth)), Ok((without, _))) = (observe::<N>(&with), observe::<N>(&without)) else { return false };
+    let (Ok((with, depth)), Ok((without, _))) = (observe::<N>(&with), observe::<N>(&without)) else {
+        return false;
+    };
     show(name, "observe one example", with);
     show(name, "stack of observe", depth);
     show(name, "refresh slice of a step", with.saturating_sub(without));
@@ -164,11 +166,17 @@ fn products<const N: usize>() -> bool {
     matrix.as_flattened_mut().iter_mut().for_each(|value| *value = draws.uniform());
     let (x, mut out, mut scratch) = ([0.5_f32; N], [0.0_f32; N], [0.0_f32; N]);
     let engine: &dyn Kernels<f32> = black_box(&Reference);
-    let (Ok(x), Ok(a)) = (MatrixRef::new(&x, N, 1), MatrixRef::new(matrix.as_flattened(), N, N)) else { return false };
+    let (Ok(x), Ok(a)) = (MatrixRef::new(&x, N, 1), MatrixRef::new(matrix.as_flattened(), N, N)) else {
+        return false;
+    };
     let Ok(into) = MatrixMut::new(&mut out, N, 1) else { return false };
     let square = (N * N) as u64;
     let each = |count: u64, terms: u64| count * 100 / terms;
-    show(name, "product, for 100 multiply-adds", each(instructions(|| engine.product(into, a, x, 1.0, 0.0)), square));
+    show(
+        name,
+        "product, for 100 multiply-adds",
+        each(instructions(|| engine.product(into, a, x, 1.0, 0.0)), square),
+    );
     let Ok(into) = MatrixMut::new(&mut out, N, 1) else { return false };
     let count = instructions(|| engine.product_left_transposed(into, a, x, 1.0, 0.0));
     show(name, "transposed product, for 100 multiply-adds", each(count, square));
