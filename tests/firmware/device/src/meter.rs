@@ -10,6 +10,9 @@ use core::ptr;
 const TIMER: *mut u32 = 0x4000_0000 as *mut u32;
 const PAINT: u32 = 0x5A5A_5A5A;
 
+/// Ticks of the timer in a second.
+pub const TICKS_PER_SECOND: u32 = 25_000_000;
+
 /// Starts the timer: once, before anything is measured.
 pub fn start() {
     // SAFETY: the registers of timer 0 of the board MPS2 AN386: value, reload, control.
@@ -20,7 +23,9 @@ pub fn start() {
     }
 }
 
-fn now() -> u32 {
+/// The timer's value, which counts down.
+#[must_use]
+pub fn now() -> u32 {
     // SAFETY: reading the timer's value has no effect.
     unsafe { TIMER.add(1).read_volatile() }
 }

@@ -28,6 +28,7 @@ fn run() -> bool {
         & refresh::<8>()
         & refresh::<16>()
         & refresh::<32>()
+        & inner_loops()
         & products::<16>()
         & products::<32>()
         & solver()
@@ -188,6 +189,32 @@ fn products<const N: usize>() -> bool {
     let Ok(into) = MatrixMut::new(matrix.as_flattened_mut(), N, N) else { return false };
     let count = instructions(|| engine.squared_product(into, x, x, blend, &mut scratch));
     show(name, "squared product, for 100 words", each(count, square));
+    true
+}
+
+/// Instructions for 100 multiply-adds in the inner loops alone: what 16 rows more cost, with 16 columns.
+#[inline(never)]
+fn inner_loops() -> bool {
+    let (matrix, x, mut out) = ([0.5_f32; 48 * 16], [0.5_f32; 48], [0.0_f32; 48]);
+    let engine: &dyn Kernels<f32> = black_box(&Reference);
+    let mut counts = [[0; 2]; 2];
+    for (rows, [plain, transposed]) in [32, 48].into_iter().zip(&mut counts) {
+        let (Some(a), Some(tall)) = (matrix.get(..rows * 16), x.get(..rows)) else { return false };
+        let (Ok(a), Ok(tall)) = (MatrixRef::new(a, rows, 16), MatrixRef::new(tall, rows, 1)) else {
+            return false;
+        };
+        let Some(Ok(short)) = x.get(..16).map(|x| MatrixRef::new(x, 16, 1)) else { return false };
+        let Some(Ok(into)) = out.get_mut(..rows).map(|out| MatrixMut::new(out, rows, 1)) else {
+            return false;
+        };
+        *plain = instructions(|| engine.product(into, a, short, 1.0, 0.0));
+        let Some(Ok(into)) = out.get_mut(..16).map(|out| MatrixMut::new(out, 16, 1)) else { return false };
+        *transposed = instructions(|| engine.product_left_transposed(into, a, tall, 1.0, 0.0));
+    }
+    let [[plain, transposed], [more_plain, more_transposed]] = counts;
+    let each = |count: u64| count * 100 / (16 * 16);
+    show("inner loop", "product, for 100 multiply-adds", each(more_plain - plain));
+    show("inner loop", "transposed product, for 100 multiply-adds", each(more_transposed - transposed));
     true
 }
 
