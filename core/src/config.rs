@@ -215,6 +215,13 @@ pub struct Config<T> {
     pub refresh: Refresh<T>,
 }
 
+impl Estimator {
+    /// Whether S is made of the examples' own gradients.
+    pub(crate) fn is_per_example(self) -> bool {
+        matches!(self, Estimator::PerExampleFresh | Estimator::PerExampleRunning)
+    }
+}
+
 impl<T: Scalar> Default for Config<T> {
     /// The recommended setting; the README shows how it was chosen and what it reaches.
     fn default() -> Self {

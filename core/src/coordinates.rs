@@ -106,7 +106,7 @@ pub(crate) fn turn<T: Scalar>(
         turn_line(layer.input_factor(), counted, line, into, turned);
         matrix.iter_mut().skip(row).step_by(m).zip(&*turned).for_each(|(x, y)| *x = *y);
     }
-    for column in matrix.chunks_exact_mut(m) {
+    for column in matrix.chunks_exact_mut(m.max(1)) {
         let Some((turned, _)) = halves(scratch, m) else { return };
         turn_line(layer.output_factor(), counted, column, into, turned);
         column.iter_mut().zip(&*turned).for_each(|(x, y)| *x = *y);

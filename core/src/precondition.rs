@@ -150,7 +150,7 @@ pub(crate) fn divide<T: Scalar>(
 ) {
     let rows = layer.shape().rows();
     let Some(denominators) = scratch.get_mut(..rows) else { return };
-    for (index, column) in k.chunks_exact_mut(rows).enumerate() {
+    for (index, column) in k.chunks_exact_mut(rows.max(1)).enumerate() {
         damping.denominators(layer, index, denominators);
         column.iter_mut().zip(&*denominators).for_each(|(k, s)| *k /= *s);
     }
@@ -225,7 +225,7 @@ fn decay<T: Scalar>(
     let stored = MatrixRef::over(weights, shape.rows(), shape.columns());
     counted.product_right_transposed(MatrixMut::over(bias, shape.rows(), 1), stored, row, T::ONE, T::ZERO);
     counted.add(3 * shape.parameters());
-    for (column, u) in weights.chunks_exact_mut(shape.rows()).zip(row.iter_columns()) {
+    for (column, u) in weights.chunks_exact_mut(shape.rows().max(1)).zip(row.iter_columns()) {
         let share = (T::ONE - keep) * u.first().copied().unwrap_or(T::ZERO);
         column.iter_mut().zip(&*bias).for_each(|(weight, b)| *weight = keep * *weight + share * *b);
     }
@@ -259,7 +259,7 @@ pub(crate) fn turn_back_by_columns<T: Scalar>(
 ) {
     let rows = layer.shape().rows();
     let Some(turned) = scratch.get_mut(..rows) else { return };
-    for (index, out) in out.chunks_exact_mut(rows).enumerate() {
+    for (index, out) in out.chunks_exact_mut(rows.max(1)).enumerate() {
         let row = layer.input_factor().basis().row(index);
         counted.product_right_transposed(MatrixMut::over(turned, rows, 1), direction, row, T::ONE, T::ZERO);
         let column = MatrixRef::over(turned, rows, 1);

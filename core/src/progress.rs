@@ -164,4 +164,25 @@ pub struct Event {
 }
 
 /// The last eight events.
-pub type EventLog = heapless::HistoryBuf<Event, 8>;
+#[derive(Clone, Debug, Default)]
+pub struct EventLog(heapless::Deque<Event, 8>);
+
+impl EventLog {
+    /// The events, the oldest first.
+    pub fn oldest_ordered(&self) -> impl Iterator<Item = &Event> {
+        self.0.iter()
+    }
+
+    /// The last event.
+    pub fn recent(&self) -> Option<&Event> {
+        self.0.back()
+    }
+
+    /// Appends an event, in the place of the oldest where there is no more room.
+    pub(crate) fn write(&mut self, event: Event) {
+        if self.0.is_full() {
+            self.0.pop_front();
+        }
+        let _there_is_room = self.0.push_back(event);
+    }
+}

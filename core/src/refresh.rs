@@ -7,7 +7,7 @@
 //! have made, turn nothing, and the next batch starts them anew.
 
 use crate::{
-    Coordinates, LayerMut, Scalar, Shape,
+    Config, Coordinates, LayerMut, Refresh, Scalar, Shape,
     factor::FactorMut,
     jacobi::{self, Budget, Companion, Limits, Turn},
 };
@@ -31,6 +31,20 @@ pub(crate) enum Effort<T> {
     Solve(Limits<T>),
     /// So many rotations of pairs beyond the threshold, and n pairs looked at for each of so many examples, at most one sweep.
     Rotate { rotations: u32, examples: usize, threshold: T },
+}
+
+impl<T: Scalar> Effort<T> {
+    /// What refresh is due at a step with so many examples in the statistics.
+    pub(crate) fn due(config: &Config<T>, steps: u64, examples: usize) -> Option<Self> {
+        match config.refresh {
+            Refresh::Periodic { period, limits, .. } => {
+                steps.is_multiple_of(u64::from(period)).then_some(Effort::Solve(limits))
+            }
+            Refresh::Rotations { per_step, threshold } => {
+                (examples > 0).then_some(Effort::Rotate { rotations: per_step, examples, threshold })
+            }
+        }
+    }
 }
 
 /// What a refresh did, both sides together.
@@ -105,8 +119,8 @@ pub(crate) fn refresh<T: Scalar>(
     let (m, n) = (layer.shape().rows(), layer.shape().columns());
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
     let weights = if turning { in_flight.weights } else { &mut [] };
-    let examples = in_flight.activations.len() / n;
-    let flight = Flight { examples, fisher: in_flight.fisher_gradients.len() / m };
+    let examples = in_flight.activations.len() / n.max(1);
+    let flight = Flight { examples, fisher: in_flight.fisher_gradients.len() / m.max(1) };
     let [on_input, on_output] = rotation_operations(layer.shape(), layer.coordinates(), flight);
     let parts = layer.parts_mut();
     let input = one_side(

@@ -16,7 +16,7 @@
 
 use crate::{
     Blend, Carry, Clip, Config, Coordinates, Error, Estimator, LayerMut, MatrixMut, MatrixRef, Outcome,
-    Progress, Reason, Refresh, Scalar, guard,
+    Progress, Reason, Scalar, guard,
     kernels::Counted,
     precondition::{self, Gradient, Plan},
     refresh::{self, Effect, Effort, InFlight},
@@ -144,7 +144,8 @@ impl<'a, T: Scalar> Room<'a, T> {
     fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
         let rows = self.layer.shape().rows();
         if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
-            let gradients = MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows);
+            let gradients =
+                MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows.max(1));
             self.layer.output_factor().project(counted, gradients, self.projected_fisher);
         }
     }
@@ -220,7 +221,7 @@ pub(crate) fn observe<T: Scalar>(
 ) -> Result<Result<Outcome, Reason>, Error> {
     let config = run.config;
     let measuring = !run.measured.is_empty();
-    let effort = effort(config, run.progress.steps, run.measured.len());
+    let effort = Effort::due(config, run.progress.steps, run.measured.len());
     if let Err(reason) = gate(rooms, run.batch, measuring)? {
         return Ok(Err(reason));
     }
@@ -233,7 +234,7 @@ pub(crate) fn observe<T: Scalar>(
     }
     let rebuild = effort.is_some() && config.refresh.carry() == Carry::Rebuild;
     let mut scalings =
-        if measuring && per_example(config) { Some(scaling_decay(run, rebuild)) } else { None };
+        if measuring && config.estimator.is_per_example() { Some(scaling_decay(run, rebuild)) } else { None };
     if measuring {
         let now = if effort.is_some() { None } else { scalings.take() };
         walk_fisher(rooms, run, Walk { load: true, factors: true, scalings: now })?;
@@ -249,23 +250,6 @@ pub(crate) fn observe<T: Scalar>(
     }
     form_gradients(rooms, run, rebuild)?;
     Ok(Ok(outcome))
-}
-
-/// Whether S is made of the examples' own gradients.
-fn per_example<T>(config: &Config<T>) -> bool {
-    matches!(config.estimator, Estimator::PerExampleFresh | Estimator::PerExampleRunning)
-}
-
-/// What refresh is due at a step with so many examples in the statistics.
-pub(crate) fn effort<T: Scalar>(config: &Config<T>, steps: u64, examples: usize) -> Option<Effort<T>> {
-    match config.refresh {
-        Refresh::Periodic { period, limits, .. } => {
-            steps.is_multiple_of(u64::from(period)).then_some(Effort::Solve(limits))
-        }
-        Refresh::Rotations { per_step, threshold } => {
-            (examples > 0).then_some(Effort::Rotate { rotations: per_step, examples, threshold })
-        }
-    }
 }
 
 /// A whole step: [`observe`], then precondition, clip and apply.
@@ -448,7 +432,7 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
     let (mut outputs, mut parameters) = (0, 0);
     let share = run.progress.share(config.scalings.decay(run.batch));
     // A turn keeps the sum of S, so that its mean moves only with the statistics.
-    let moved = !run.measured.is_empty() || !per_example(config);
+    let moved = !run.measured.is_empty() || !config.estimator.is_per_example();
     // With the other statistics, one example at a time only now and then.
     let with_reach = config.reach.is_some() && !run.measured.is_empty();
     for index in 0..rooms.layers() {

@@ -48,7 +48,7 @@ impl<T: Scalar> Learner<'_, T> {
             };
             let fisher = if config.fisher == Fisher::Empirical { 0 } else { measured };
             let flight = Flight { examples: batch, fisher };
-            let effort = step::effort(&config, 0, measured);
+            let effort = Effort::due(&config, 0, measured);
             let refresh = effort.map_or(0, |effort| refresh::most(&shape, coordinates, flight, effort));
             // A solve without a cap on its sweeps has no bound that a number holds.
             sum = sum.saturating_add(load.operations(&config, effort)).saturating_add(refresh);

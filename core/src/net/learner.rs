@@ -95,10 +95,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
         }
         let mut memory = Memory::new(&net, capacity, memory)?;
         // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state.
-        for slot in memory.slots(0).0 {
-            LayerMut::new(*slot.dense.shape(), slot.state)?;
-        }
-        Ok(Self { net, config, kernels: &Reference, progress, events: EventLog::new(), memory })
+        memory.slots(0).0.try_for_each(|slot| LayerMut::new(*slot.dense.shape(), slot.state).map(drop))?;
+        Ok(Self { net, config, kernels: &Reference, progress, events: EventLog::default(), memory })
     }
 
     /// The same with other kernels.
@@ -278,9 +276,10 @@ impl<'a, T: Scalar> Learner<'a, T> {
         targets: Targets<'_, T>,
     ) -> Result<Evaluation<T>, Error> {
         let examples = self.check_examples(inputs, &targets)?;
-        let (width, outputs, capacity) = (self.net.inputs(), self.net.outputs(), self.memory.capacity());
+        let (width, outputs, capacity) =
+            (self.net.inputs().max(1), self.net.outputs(), self.memory.capacity());
         let mut evaluation = Evaluation { loss: T::ZERO, correct: None, examples };
-        for (index, inputs) in inputs.chunks(width * capacity).enumerate() {
+        for (index, inputs) in inputs.chunks((width * capacity).max(1)).enumerate() {
             let batch = inputs.len() / width;
             let targets = targets.slice(index * capacity, batch, outputs);
             passes::forward(&mut self.memory, counted, inputs, batch);
@@ -327,7 +326,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
     }
 
     fn check_examples(&self, inputs: &[T], targets: &Targets<'_, T>) -> Result<usize, Error> {
-        let width = self.net.inputs();
+        // No net that passed its check has an input of no width; `max` says so to the compiler.
+        let width = self.net.inputs().max(1);
         let examples = inputs.len() / width;
         if inputs.is_empty() {
             return Err(Error::Empty { argument: "inputs" });

@@ -80,7 +80,7 @@ impl<T: Scalar> Slot<'_, T> {
             Coordinates::Parameter => {
                 counted.product(z, weights.left(shape.inputs()), below, T::ONE, T::ZERO);
                 if let (true, Some(bias)) = (shape.bias(), weights.column(shape.inputs())) {
-                    for column in self.pre_activations.chunks_exact_mut(m) {
+                    for column in self.pre_activations.chunks_exact_mut(m.max(1)) {
                         column.iter_mut().zip(bias).for_each(|(z, b)| *z += *b);
                     }
                 }
@@ -160,7 +160,7 @@ pub(crate) fn loss<T: Scalar>(
     batch: usize,
 ) -> (T, Option<usize>) {
     let Some(last) = memory.slots(batch).0.last() else { return (T::ZERO, None) };
-    let width = last.dense.shape().outputs();
+    let width = last.dense.shape().outputs().max(1);
     let (mut sum, mut correct) = (T::ZERO, None);
     for (index, outputs) in last.outputs.chunks_exact(width).enumerate() {
         let target = targets.example(index, width);
@@ -183,7 +183,7 @@ pub(crate) fn backward<T: Scalar>(
     batch: usize,
 ) {
     let Some(mut last) = memory.slots(batch).0.last() else { return };
-    let width = last.dense.shape().outputs();
+    let width = last.dense.shape().outputs().max(1);
     let Parts { gradients, outputs, .. } = last.parts(side, examples);
     let columns = gradients.chunks_exact_mut(width).zip(outputs.chunks_exact(width));
     for ((out, h), index) in columns.zip(examples.clone()) {

@@ -90,7 +90,7 @@ impl<T: Scalar> Learner<'_, T> {
         match taken {
             Ok(progress) => {
                 self.progress = progress;
-                self.events = EventLog::new();
+                self.events = EventLog::default();
                 Ok(())
             }
             Err(error) => {
@@ -116,7 +116,7 @@ impl<T: Scalar> Learner<'_, T> {
     /// The start of a run in this memory.
     pub(super) fn start_afresh(&mut self, seed: u64) {
         self.progress = Progress::new(seed);
-        self.events = EventLog::new();
+        self.events = EventLog::default();
         self.memory.state_mut().fill(T::ZERO);
         let passes = 1 + Loss::passes(self.config.fisher, self.net.outputs());
         let capacity = self.memory.capacity();

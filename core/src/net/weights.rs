@@ -59,8 +59,8 @@ impl<T: Scalar> Learner<'_, T> {
         }
         expect_turnable(&shape, weights.as_slice())?;
         let view = LayerMut::new(shape, slot.state)?;
-        for (into, from) in slot.weights.chunks_exact_mut(shape.rows()).zip(weights.iter_columns()) {
-            into.copy_from_slice(from);
+        for (into, from) in slot.weights.chunks_exact_mut(shape.rows().max(1)).zip(weights.iter_columns()) {
+            into.iter_mut().zip(from).for_each(|(x, y)| *x = *y);
         }
         if view.coordinates() == Coordinates::Eigenbasis {
             coordinates::turn(&view, &mut counted, slot.weights, Coordinates::Eigenbasis, scratch);

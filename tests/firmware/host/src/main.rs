@@ -1,0 +1,29 @@
+//! The desktop's part: `run` prints what the firmware prints; `check FOLDER JSON` compares all outputs in a folder, one file
+//! TARGET.PROGRAM.txt for each, with the committed digests and bounds, and fails if any does not hold or is missing.
+
+mod check;
+
+use ekfac_workload::{CASES, SMALL_CASES, learner};
+use std::{env, error::Error};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["run"] => run(),
+        ["check", folder, json] => check::check(folder.as_ref(), json.as_ref()),
+        _ => Err("usage: run | check FOLDER JSON".into()),
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    for case in SMALL_CASES.iter().chain(CASES) {
+        let digest = (case.run)().map_err(|error| format!("{}: {error:?}", case.name))?;
+        println!("digest\t{}\t{:016x}", case.name, digest.0);
+    }
+    for run in learner::SMALL_RUNS.iter().chain(learner::RUNS) {
+        let report = (run.run)().map_err(|error| format!("{}: {error:?}", run.name))?;
+        report.figures().iter().for_each(|(what, count)| println!("figure\t{}: {what}\t{count}", run.name));
+        println!("digest\t{}\t{:016x}", run.name, report.digest.0);
+    }
+    Ok(())
+}
