@@ -77,7 +77,8 @@ fn main() -> io::Result<()> {
 /// Networks before and after some steps, in both precisions; one cut short and one with a flipped bit.
 fn checkpoints(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<()> {
     fn file<T: Stored>(loss: Loss, steps: usize) -> Vec<u8> {
-        let layers = vec![Dense::new(3, 2, Tanh), Dense::with_shape(Shape::new(2, 2).without_bias(), Identity)];
+        let layers =
+            vec![Dense::new(3, 2, Tanh), Dense::with_shape(Shape::new(2, 2).without_bias(), Identity)];
         let mut network = Network::<T>::new(layers, loss, Config::default(), 1, 4).expect("a network");
         let (inputs, targets) = (vec![T::HALF; 12], vec![T::from_f64(0.25); 8]);
         for _ in 0..steps {
