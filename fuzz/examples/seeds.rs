@@ -12,6 +12,9 @@ use ekfac_std::{
 };
 use std::{fs, io, path::Path};
 
+/// Writes a seed: target, name, bytes.
+type Writer<'a> = dyn Fn(&str, &str, Vec<u8>) -> io::Result<()> + 'a;
+
 fn main() -> io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let write = |target: &str, name: &str, bytes: Vec<u8>| {
@@ -78,7 +81,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Networks before and after some steps, in both precisions; one cut short and one with a flipped bit.
-fn checkpoints(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+fn checkpoints(write: &Writer<'_>) -> io::Result<()> {
     fn file<T: Stored>(loss: Loss, steps: usize) -> Vec<u8> {
         let layers =
             vec![Dense::new(3, 2, Tanh), Dense::with_shape(Shape::new(2, 2).without_bias(), Identity)];
@@ -100,7 +103,7 @@ fn checkpoints(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Res
     write("checkpoint", "trained-f32", trained)
 }
 
-fn readers(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+fn readers(write: &Writer<'_>) -> io::Result<()> {
     let file = |head: u8, parts: &[&[u8]]| [&[head], parts.concat().as_slice()].concat();
     let images: &[u8] = &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 1, 7, 0, 255, 9];
     write("readers", "idx-images", file(0, &[images]))?;

@@ -266,3 +266,34 @@ fn the_mean_of_losses_at_both_ends_of_the_range_is_finite() {
         assert!(learner.progress().mean_loss.is_finite(), "{:?}", learner.progress());
     }
 }
+
+/// Mutant: a step whose length is a number, but not the weights it leads to.
+#[test]
+fn a_step_that_would_overflow_the_weights_is_left_out() {
+    for coordinates in [Coordinates::Parameter, Coordinates::Eigenbasis] {
+        let config = Config {
+            learning_rate: 3e38,
+            clip: Clip::None,
+            reach: None,
+            refresh: Refresh::Rotations { per_step: 0, threshold: 0.0 },
+            ..settings(Fisher::Empirical)
+        };
+        let mut memory = vec![0.0_f32; NET.words(BATCH)];
+        let mut learner = Learner::new(NET, config, 5, BATCH, &mut memory).unwrap();
+        let layers = 0..NET.layers().len();
+        layers.clone().for_each(|layer| learner.set_coordinates(layer, coordinates).unwrap());
+        let moving = |learner: &mut Learner<'_, f32>| -> Vec<u32> {
+            let mut words = Vec::new();
+            for layer in layers.clone() {
+                words.extend_from_slice(learner.stored_weights(layer).unwrap().as_mut_slice());
+                words.extend_from_slice(learner.layer(layer).unwrap().velocity());
+            }
+            words.into_iter().map(f32::to_bits).collect()
+        };
+        let before = moving(&mut learner);
+        let (inputs, targets) = batch(0);
+        let outcome = step_outcome(&mut learner, &inputs, &targets);
+        assert_eq!(outcome, Outcome::Degraded(Reason::StepTooLarge), "{coordinates:?}");
+        assert!(moving(&mut learner) == before, "{coordinates:?}: weights and velocity stay");
+    }
+}

@@ -435,3 +435,22 @@ fn the_reach_holds_back_every_hidden_layer_and_no_other() {
     // Alone, the last layer is what it is without a reach.
     assert_eq!(step(&LAYERS[..1], Some(1e-9)), step(&LAYERS[..1], None));
 }
+
+/// Mutants: a mean of the losses that begins at zero, or forgets by another weight.
+#[test]
+fn the_mean_loss_is_debiased() {
+    const LAYERS: [Dense; 1] = ekfac::layers![3 => 2 Identity];
+    let net = Net::new(&LAYERS, Loss::SquaredError);
+    let config = Config { scalings: Averaging::Decay(0.75), ..Config::default() };
+    let mut memory = vec![0.0; net.words(4)];
+    let mut learner = Learner::new(net, config, 22, 4, &mut memory).unwrap();
+    let mut draws = Draws::new(22);
+    let (mut sum, mut weight) = (0.0, 0.0);
+    for _ in 0..6 {
+        let (inputs, targets) = (draws.list(12), draws.list(8));
+        let loss = learner.step(&inputs, Targets::Values(&targets)).unwrap().loss;
+        (sum, weight) = (0.75 * sum + loss, 0.75 * weight + 1.0);
+        let found = learner.progress().mean_loss;
+        assert!((found - sum / weight).abs() <= 1e-14 * found, "{found} for {}", sum / weight);
+    }
+}
