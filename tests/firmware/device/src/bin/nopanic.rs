@@ -7,7 +7,10 @@ use core::hint::black_box;
 use ekfac::{
     Blend, Config, Coordinates, Dense, Error, EventLog, Initialization, Kernels, LayerMut, Learner, Loss,
     MatrixMut, MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, StaticLayer, Targets,
-    damping, factor::FactorMut, guard, jacobi, kernels,
+    damping,
+    factor::FactorMut,
+    guard, jacobi, kernels,
+    snapshot::{self, Snapshot},
 };
 
 ekfac_firmware::firmware!(run);
@@ -91,6 +94,7 @@ fn learn<T: Scalar>(
     let coordinates = if black_box(true) { Coordinates::Eigenbasis } else { Coordinates::Parameter };
     keep(learner.set_coordinates(number(), coordinates));
     keep(learner.layer(number()).map(|mut layer| view(&mut layer, out, more)));
+    snapshots(&mut learner)?;
     let events: &EventLog = learner.events();
     events.oldest_ordered().for_each(keep);
     keep((
@@ -109,15 +113,26 @@ fn view<T: Scalar>(layer: &mut LayerMut<'_, T>, out: &mut [T], values: &[T]) -> 
     keep(layer.load_scalings(matrix(values)?));
     let progress = black_box(Progress::new(1));
     keep(black_box(Config::default()).damping_of(layer, &progress));
-    factor(layer.input_factor_mut(), out, values)?;
-    factor(layer.output_factor_mut(), out, values)
+    keep(layer.load_input_factor(matrix(values)?, values));
+    keep(layer.load_output_factor(matrix(values)?, values));
+    factor(layer.input_factor(), out)?;
+    factor(layer.output_factor(), out)
 }
 
-fn factor<T: Scalar>(factor: &mut FactorMut<'_, T>, out: &mut [T], values: &[T]) -> Result<(), Error> {
+fn snapshots<T: Scalar>(learner: &mut Learner<'_, T>) -> Result<(), Error> {
+    let mut room = [0; 64];
+    let bytes: &mut [u8] = black_box(&mut room);
+    keep(snapshot::length::<T>(learner.net()));
+    keep(learner.save_into(bytes));
+    keep(learner.restore_from(bytes));
+    keep(Snapshot::new(bytes).map(|view| (view.layers().count(), view.loss(), view.word_bytes())));
+    Ok(())
+}
+
+fn factor<T: Scalar>(factor: &FactorMut<'_, T>, out: &mut [T]) -> Result<(), Error> {
     keep((factor.trace(), factor.condition(), factor.off_diagonal(), factor.orthogonality()));
     keep((factor.basis().get(number(), number()), factor.covariance().len()));
     keep(factor.reconstruct(MatrixMut::new(out, number(), number())?));
-    keep(factor.load(matrix(values)?, values));
     Ok(())
 }
 
