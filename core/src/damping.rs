@@ -180,14 +180,21 @@ impl<T: Scalar> Adaptation<T> {
     /// A change that is NaN, or a prediction that is not a decrease, counts as distrust.
     pub fn next(&self, multiplier: T, change: T, predicted: T) -> T {
         let ratio = change / predicted;
-        let strength = power(self.factor, self.interval);
-        let next = if !(predicted < T::ZERO && ratio >= self.low) {
-            multiplier * strength
+        if !(predicted < T::ZERO && ratio >= self.low) {
+            self.raised(multiplier)
         } else if ratio > self.high {
-            multiplier / strength
+            self.bounded(multiplier / power(self.factor, self.interval))
         } else {
-            multiplier
-        };
-        next.maximum(self.bounds.0).minimum(self.bounds.1)
+            self.bounded(multiplier)
+        }
+    }
+
+    /// The next multiplier after a step that is not to be trusted.
+    pub(crate) fn raised(&self, multiplier: T) -> T {
+        self.bounded(multiplier * power(self.factor, self.interval))
+    }
+
+    fn bounded(&self, multiplier: T) -> T {
+        multiplier.maximum(self.bounds.0).minimum(self.bounds.1)
     }
 }

@@ -230,6 +230,9 @@ fn nth_of_next<'a, T: Scalar>(columns: &mut impl Iterator<Item = &'a [T]>, row: 
 /// summation is the same.
 const WITHOUT_VECTORS: bool = cfg!(any(target_arch = "arm", target_arch = "riscv32"));
 
+/// One value, and what four columns add to it.
+type Terms<'x, T> = (&'x mut T, ((&'x T, &'x T), (&'x T, &'x T)));
+
 /// into += sum over the columns of `matrix` of coefficient * map(column), four columns at a time.
 fn add_columns<T: Scalar>(
     into: &mut [T],
@@ -244,7 +247,7 @@ fn add_columns<T: Scalar>(
             break;
         };
         let [a, b, c, d] = [coefficient(), coefficient(), coefficient(), coefficient()];
-        let term = |(value, ((x, y), (z, w))): (&mut T, ((&T, &T), (&T, &T)))| {
+        let term = |(value, ((x, y), (z, w))): Terms<'_, T>| {
             *value += ((a * map(*x) + b * map(*y)) + c * map(*z)) + d * map(*w);
         };
         if WITHOUT_VECTORS {

@@ -112,6 +112,9 @@ pub enum Reason {
     },
     /// The loss of the batch is NaN or infinite.
     LossNotFinite,
+    /// The step raised the loss of its own batch, and was taken back
+    /// ([`Learner::step_or_undo`](crate::Learner::step_or_undo)).
+    LossRose,
     /// The step would have overflowed a weight: statistics are kept, weights and velocity are untouched.
     StepTooLarge,
     /// A refresh hit its cap on sweeps, or the factors were not finite; the basis is valid, only less diagonal.
@@ -130,6 +133,7 @@ impl fmt::Display for Reason {
             Reason::TooLarge { layer, argument, index } => {
                 write!(formatter, "too large a value in the {argument} of layer {layer}, index {index}")
             }
+            Reason::LossRose => write!(formatter, "the step raised the loss, and was taken back"),
             Reason::LossNotFinite => write!(formatter, "the loss is NaN or infinite"),
             Reason::StepTooLarge => write!(formatter, "the step would overflow the weights"),
             Reason::NotConverged { layer } => {

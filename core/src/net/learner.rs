@@ -269,7 +269,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         self.measure(&mut Counted::new(self.kernels), inputs, targets)
     }
 
-    fn measure(
+    pub(super) fn measure(
         &mut self,
         counted: &mut Counted<'_, T>,
         inputs: &[T],
@@ -429,7 +429,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         }
     }
 
-    fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
+    pub(super) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
         let step = self.progress.steps;
         match outcome {
             Outcome::Applied => {}

@@ -29,6 +29,7 @@ mod loss;
 mod memory;
 mod passes;
 mod random;
+mod rejection;
 mod saved;
 mod weights;
 

@@ -82,6 +82,7 @@ fn learn<T: Scalar>(
     keep(learner.set_config(black_box(Config::default())));
     learner.initialize(black_box(Initialization::HeNormal));
     keep(learner.step(inputs, targets(more)));
+    keep(learner.step_or_undo(inputs, targets(more), T::ONE, out));
     keep(learner.rotate(black_box(4)));
     keep(learner.predict(inputs));
     keep(learner.evaluate(inputs, targets(more)));
