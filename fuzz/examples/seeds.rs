@@ -144,7 +144,7 @@ fn readers(write: &Writer<'_>) -> io::Result<()> {
 }
 
 /// Whole ones, and one of each that is sealed by the target: damaged, of other sizes, with an absurd mark.
-fn snapshots(write: &dyn Fn(&str, &str, Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+fn snapshots(write: &Writer<'_>) -> io::Result<()> {
     let (single, double) = (snapshot::<f32>(), snapshot::<f64>());
     let with = |head: u8, bytes: &[u8]| [&[head][..], bytes].concat();
     let changed = |place: usize, byte: u8| {
