@@ -431,8 +431,9 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
     let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
     let (mut outputs, mut parameters) = (0, 0);
     let share = run.progress.share(config.scalings.decay(run.batch));
-    // A turn keeps the sum of S, so that its mean moves only with the statistics.
-    let moved = !run.measured.is_empty() || !config.estimator.is_per_example();
+    // A turn keeps the sum of S, so that its mean moves only with the statistics, or where a refresh replaces S.
+    let replaced = config.refresh.carry() == Carry::Reset;
+    let moved = replaced || !run.measured.is_empty() || !config.estimator.is_per_example();
     // With the other statistics, one example at a time only now and then.
     let with_reach = config.reach.is_some() && !run.measured.is_empty();
     for index in 0..rooms.layers() {
