@@ -2,6 +2,13 @@
 
 use crate::Error;
 
+/// Cuts the next `words` words off a buffer; `None`, and an empty rest, where it is shorter.
+pub(crate) fn cut<'a, T>(rest: &mut &'a mut [T], words: usize) -> Option<&'a mut [T]> {
+    let (head, tail) = core::mem::take(rest).split_at_mut_checked(words)?;
+    *rest = tail;
+    Some(head)
+}
+
 /// The rest of a buffer.
 pub(crate) struct Carver<'a, T> {
     rest: &'a mut [T],
@@ -20,11 +27,7 @@ impl<'a, T> Carver<'a, T> {
     /// The next `words` words.
     pub(crate) fn take(&mut self, words: usize) -> Result<&'a mut [T], Error> {
         let (argument, expected, found) = (self.argument, self.expected, self.found);
-        let (head, tail) = core::mem::take(&mut self.rest)
-            .split_at_mut_checked(words)
-            .ok_or(Error::Length { argument, expected, found })?;
-        self.rest = tail;
-        Ok(head)
+        cut(&mut self.rest, words).ok_or(Error::Length { argument, expected, found })
     }
 
     /// All that is left.

@@ -24,14 +24,18 @@ pub struct Companion<'a, T> {
 }
 
 impl<'a, T: Scalar> Companion<'a, T> {
+    pub(crate) fn new(data: &'a mut [T], rows: usize, by_columns: bool, turn: Turn) -> Self {
+        Self { data, stride: rows, by_columns, turn }
+    }
+
     /// A matrix of `rows` rows whose columns are the lines.
     pub fn columns(data: &'a mut [T], rows: usize, turn: Turn) -> Self {
-        Self { data, stride: rows, by_columns: true, turn }
+        Self::new(data, rows, true, turn)
     }
 
     /// A matrix of `rows` rows whose rows are the lines.
     pub fn rows(data: &'a mut [T], rows: usize, turn: Turn) -> Self {
-        Self { data, stride: rows, by_columns: false, turn }
+        Self::new(data, rows, false, turn)
     }
 
     /// Turns lines p and q.
@@ -44,8 +48,16 @@ impl<'a, T: Scalar> Companion<'a, T> {
         }
     }
 
+    /// Turns lines p < q, or exchanges them where there is no rotation.
+    pub(crate) fn turn(&mut self, p: usize, q: usize, rotation: Option<&Rotation<T>>) {
+        match rotation {
+            Some(rotation) => self.rotate(p, q, rotation),
+            None => self.exchange(p, q),
+        }
+    }
+
     /// Exchanges lines p < q.
-    pub(crate) fn exchange(&mut self, p: usize, q: usize) {
+    fn exchange(&mut self, p: usize, q: usize) {
         if self.by_columns {
             self.rotate_columns(p, q, |x, y| (y, x));
         } else {

@@ -183,14 +183,13 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 
     /// Rotates C until it is diagonal or the limits end it; the basis and the companions turn along.
-    pub(crate) fn solve(
-        &mut self,
-        companions: [Companion<'_, T>; COMPANIONS],
-        limits: Limits<T>,
-    ) -> Report<T> {
-        let [a, b, c, d, e] = companions;
-        let basis = Companion::columns(self.basis, self.size, Turn::Linear);
-        let report = jacobi::diagonalise(self.covariance, self.size, &mut [basis, a, b, c, d, e], limits);
+    pub(crate) fn solve(&mut self, companions: &mut [Companion<'_, T>], limits: Limits<T>) -> Report<T> {
+        let mut basis = Companion::columns(self.basis, self.size, Turn::Linear);
+        let report =
+            jacobi::diagonalise_turning(self.covariance, self.size, limits, &mut |p, q, rotation| {
+                basis.turn(p, q, rotation);
+                companions.iter_mut().for_each(|companion| companion.turn(p, q, rotation));
+            });
         let mut cursor = self.cursor(Place::Orthogonality);
         for _ in 0..report.rotations.min(jacobi::pairs(self.size + 1)) {
             restore(self.basis, self.size, &mut cursor);
@@ -240,9 +239,6 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         }
     }
 }
-
-/// Most matrices, beside the basis, that turn along with one side.
-pub(crate) const COMPANIONS: usize = 5;
 
 /// Restores the orthogonality of the pair at the cursor, and moves on: pairs p < q of n + 1 lines stand for j = p <= k = q - 1.
 fn restore<T: Scalar>(basis: &mut [T], size: usize, cursor: &mut Cursor) {

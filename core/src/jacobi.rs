@@ -218,6 +218,21 @@ pub fn diagonalise<T: Scalar>(
     companions: &mut [Companion<'_, T>],
     limits: Limits<T>,
 ) -> Report<T> {
+    diagonalise_turning(packed, size, limits, &mut |p, q, rotation| {
+        companions.iter_mut().for_each(|companion| companion.turn(p, q, rotation));
+    })
+}
+
+/// Turns lines p < q of all that is held in a basis, or exchanges them where there is no rotation.
+type Turning<'t, T> = dyn FnMut(usize, usize, Option<&Rotation<T>>) + 't;
+
+/// [`diagonalise`], with `turn` in the place of the companions.
+pub(crate) fn diagonalise_turning<T: Scalar>(
+    packed: &mut [T],
+    size: usize,
+    limits: Limits<T>,
+    turn: &mut Turning<'_, T>,
+) -> Report<T> {
     let size = within(size, packed);
     let exponent = largest(packed).exponent();
     let scaled = exponent.abs() > T::SAFE_EXPONENT;
@@ -227,7 +242,7 @@ pub fn diagonalise<T: Scalar>(
     let mut report = Report { sweeps: 0, rotations: 0, off_diagonal: T::ZERO, converged: false };
     let negligible = Negligible { threshold: limits.threshold, floor: noise(packed, size) };
     while report.sweeps < limits.sweeps && !report.converged {
-        let rotations = sweep(packed, size, companions, negligible);
+        let rotations = sweep(packed, size, negligible, turn);
         report.sweeps += 1;
         report.rotations += rotations;
         report.converged = rotations == 0;
@@ -243,20 +258,20 @@ pub fn diagonalise<T: Scalar>(
 fn sweep<T: Scalar>(
     packed: &mut [T],
     size: usize,
-    companions: &mut [Companion<'_, T>],
     negligible: Negligible<T>,
+    turn: &mut Turning<'_, T>,
 ) -> u32 {
     let mut rotations = 0;
     for row in 0..size.saturating_sub(1) {
         let largest = foremost(packed, row, size);
         if largest != row {
             exchange_packed(packed, size, row, largest);
-            companions.iter_mut().for_each(|companion| companion.exchange(row, largest));
+            turn(row, largest, None);
         }
         let checks = u32::try_from(size - 1 - row).unwrap_or(u32::MAX);
         let (budget, mut cursor) = (Budget { rotations: checks, checks }, Cursor { row, column: row + 1 });
-        let walked = walk(packed, size, &mut cursor, negligible, budget, &mut |p, q, turn| {
-            companions.iter_mut().for_each(|companion| companion.rotate(p, q, turn));
+        let walked = walk(packed, size, &mut cursor, negligible, budget, &mut |p, q, rotation| {
+            turn(p, q, Some(rotation));
         });
         rotations += walked.rotations;
     }

@@ -8,7 +8,6 @@
 
 use crate::{
     Config, Coordinates, LayerMut, Refresh, Scalar, Shape,
-    factor::FactorMut,
     jacobi::{self, Budget, Companion, Limits, Turn},
 };
 
@@ -109,7 +108,7 @@ fn checks(size: usize, examples: usize) -> u32 {
 /// Refreshes both sides of a layer.
 pub(crate) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
-    in_flight: InFlight<'_, T>,
+    in_flight: &mut InFlight<'_, T>,
     effort: Effort<T>,
 ) -> Effect {
     if !layer.factors_are_sound() {
@@ -117,36 +116,11 @@ pub(crate) fn refresh<T: Scalar>(
         return Effect { rotations: 0, operations: 0, failed: true };
     }
     let (m, n) = (layer.shape().rows(), layer.shape().columns());
-    let turning = layer.coordinates() == Coordinates::Eigenbasis;
-    let weights = if turning { in_flight.weights } else { &mut [] };
     let examples = in_flight.activations.len() / n.max(1);
     let flight = Flight { examples, fisher: in_flight.fisher_gradients.len() / m.max(1) };
     let [on_input, on_output] = rotation_operations(layer.shape(), layer.coordinates(), flight);
-    let parts = layer.parts_mut();
-    let input = one_side(
-        parts.input_factor,
-        [
-            Companion::columns(parts.scalings, m, Turn::Moments),
-            Companion::columns(parts.velocity, m, Turn::Linear),
-            Companion::columns(weights, m, Turn::Linear),
-            Companion::rows(in_flight.activations, n, Turn::Linear),
-            Companion::rows(&mut [], n, Turn::Linear),
-        ],
-        effort,
-        on_input,
-    );
-    let output = one_side(
-        parts.output_factor,
-        [
-            Companion::rows(parts.scalings, m, Turn::Moments),
-            Companion::rows(parts.velocity, m, Turn::Linear),
-            Companion::rows(weights, m, Turn::Linear),
-            Companion::rows(in_flight.gradients, m, Turn::Linear),
-            Companion::rows(in_flight.fisher_gradients, m, Turn::Linear),
-        ],
-        effort,
-        on_output,
-    );
+    let input = one_side(layer, in_flight, Side::Input, effort, on_input);
+    let output = one_side(layer, in_flight, Side::Output, effort, on_output);
     Effect {
         rotations: input.rotations + output.rotations,
         operations: input.operations + output.operations,
@@ -154,17 +128,43 @@ pub(crate) fn refresh<T: Scalar>(
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Input,
+    Output,
+}
+
 /// One side; a rotation costs `each` operations.
+#[inline(never)]
 fn one_side<T: Scalar>(
-    factor: &mut FactorMut<'_, T>,
-    mut companions: [Companion<'_, T>; crate::factor::COMPANIONS],
+    layer: &mut LayerMut<'_, T>,
+    in_flight: &mut InFlight<'_, T>,
+    side: Side,
     effort: Effort<T>,
     each: u64,
 ) -> Effect {
+    let m = layer.shape().rows();
+    let turning = layer.coordinates() == Coordinates::Eigenbasis;
+    let parts = layer.parts_mut();
+    let input = side == Side::Input;
+    let (factor, one, other): (_, &mut [T], &mut [T]) = if input {
+        (parts.input_factor, in_flight.activations, &mut [])
+    } else {
+        (parts.output_factor, in_flight.gradients, in_flight.fisher_gradients)
+    };
     let size = factor.size();
+    // The lines of an m x n matrix that turn: columns with the inputs, rows with the outputs.
+    let line = |data, turn| Companion::new(data, m, input, turn);
+    let mut companions = [
+        line(parts.scalings, Turn::Moments),
+        line(parts.velocity, Turn::Linear),
+        line(if turning { in_flight.weights } else { &mut [] }, Turn::Linear),
+        Companion::rows(one, size, Turn::Linear),
+        Companion::rows(other, size, Turn::Linear),
+    ];
     let (rotations, checks, failed) = match effort {
         Effort::Solve(limits) => {
-            let report = factor.solve(companions, limits);
+            let report = factor.solve(&mut companions, limits);
             let checks = u64::from(report.sweeps) * u64::from(jacobi::pairs(size));
             // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
             let complete = limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON;

@@ -198,6 +198,11 @@ impl<'a, T: Scalar> Room<'a, T> {
     }
 }
 
+/// A room by reference: it is large, and a move would take its size of the stack again.
+fn opened<'r, 'a, T>(room: &'r mut Result<Room<'a, T>, Error>) -> Result<&'r mut Room<'a, T>, Error> {
+    room.as_mut().map_err(|error| *error)
+}
+
 /// Columns of a matrix, by their range.
 fn part<'x, T: Scalar>(values: &'x [T], rows: usize, range: &Range<usize>) -> MatrixRef<'x, T> {
     let values = values.get(range.start * rows..range.end * rows).unwrap_or_default();
@@ -225,13 +230,7 @@ pub(crate) fn observe<T: Scalar>(
     if let Err(reason) = gate(rooms, run.batch, measuring)? {
         return Ok(Err(reason));
     }
-    for index in 0..rooms.layers() {
-        let mut room = rooms.room(index)?;
-        room.project(&mut run.counted, run.batch);
-        if measuring {
-            room.measure_input(&mut run.counted, &run.measured, config.factors.decay(run.measured_weight));
-        }
-    }
+    project_all(rooms, run)?;
     let rebuild = effort.is_some() && config.refresh.carry() == Carry::Rebuild;
     let mut scalings =
         if measuring && config.estimator.is_per_example() { Some(scaling_decay(run, rebuild)) } else { None };
@@ -263,12 +262,25 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
         return Ok(Taken { outcome: Outcome::Degraded(Reason::StepTooLarge), ..taken });
     };
     taken.shrink = plan.shrink;
+    apply_all(rooms, run, &plan, &mut taken)?;
+    Ok(taken)
+}
+
+/// Accelerates and moves the weights of all layers.
+#[inline(never)]
+fn apply_all<T: Scalar>(
+    rooms: &mut dyn Rooms<T>,
+    run: &mut Run<'_, T>,
+    plan: &Plan<T>,
+    taken: &mut Taken<T>,
+) -> Result<(), Error> {
     let layers = rooms.layers();
     for index in 0..layers {
-        let mut room = rooms.room(index)?;
+        let mut room = rooms.room(index);
+        let room = opened(&mut room)?;
         let (layer, k, weights, scratch) = room.parts();
         let damping = run.config.damping_with(layer, run.progress, layer.noted_mean_scaling());
-        let mut own = plan;
+        let mut own = *plan;
         // The outputs have units of their own; hidden units saturate at about 1.
         if let (Some(reach), true) = (run.config.reach, index + 1 < layers) {
             own = plan.within_reach(layer, reach * T::from_usize(run.batch).sqrt());
@@ -283,9 +295,10 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
         precondition::accelerate(layer, k, damping, &own, scratch);
         precondition::apply(layer, &mut run.counted, &own, weights, scratch);
     }
-    Ok(taken)
+    Ok(())
 }
 
+#[inline(never)]
 fn gate<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     batch: usize,
@@ -297,12 +310,28 @@ fn gate<T: Scalar>(
             rooms.load(pass)?;
         }
         for index in 0..rooms.layers() {
-            if let Err(reason) = rooms.room(index)?.check(index, batch) {
+            let mut room = rooms.room(index);
+            if let Err(reason) = opened(&mut room)?.check(index, batch) {
                 return Ok(Err(reason));
             }
         }
     }
     Ok(Ok(()))
+}
+
+/// Projects what the passes have not, and takes the activations into the input factors.
+#[inline(never)]
+fn project_all<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<(), Error> {
+    for index in 0..rooms.layers() {
+        let mut room = rooms.room(index);
+        let room = opened(&mut room)?;
+        room.project(&mut run.counted, run.batch);
+        if !run.measured.is_empty() {
+            let decay = run.config.factors.decay(run.measured_weight);
+            room.measure_input(&mut run.counted, &run.measured, decay);
+        }
+    }
+    Ok(())
 }
 
 /// What a walk over the Fisher passes does with the gradients.
@@ -316,6 +345,7 @@ struct Walk<T> {
     scalings: Option<T>,
 }
 
+#[inline(never)]
 fn walk_fisher<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
@@ -329,7 +359,8 @@ fn walk_fisher<T: Scalar>(
         // Later passes are further terms of the same mean.
         let blend = |share| if pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
         for index in 0..rooms.layers() {
-            let mut room = rooms.room(index)?;
+            let mut room = rooms.room(index);
+            let room = opened(&mut room)?;
             if walk.load {
                 room.project_fisher(&mut run.counted);
             }
@@ -350,6 +381,7 @@ fn walk_fisher<T: Scalar>(
 }
 
 /// Rotates every factor towards its eigenbasis; all that lives there turns along.
+#[inline(never)]
 fn refresh_all<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
@@ -357,15 +389,16 @@ fn refresh_all<T: Scalar>(
 ) -> Result<Outcome, Error> {
     let (mut outcome, mut lost) = (Outcome::Applied, None);
     for index in 0..rooms.layers() {
-        let mut room = rooms.room(index)?;
-        let in_flight = InFlight {
+        let mut room = rooms.room(index);
+        let room = opened(&mut room)?;
+        let mut in_flight = InFlight {
             weights: room.weights,
             activations: room.projected_activations,
             gradients: room.projected_gradients,
             fisher_gradients: room.projected_fisher,
         };
         let layer = &mut room.layer;
-        let Effect { rotations, operations, failed } = refresh::refresh(layer, in_flight, effort);
+        let Effect { rotations, operations, failed } = refresh::refresh(layer, &mut in_flight, effort);
         run.progress.rotations = run.progress.rotations.saturating_add(rotations);
         run.counted.add(operations as usize);
         layer.set_failed_refreshes(if failed { layer.failed_refreshes().saturating_add(1) } else { 0 });
@@ -384,13 +417,15 @@ fn refresh_all<T: Scalar>(
 }
 
 /// K of every layer, and the estimators of S that are made from it or from the factors.
+#[inline(never)]
 fn form_gradients<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
     rebuild: bool,
 ) -> Result<(), Error> {
     for index in 0..rooms.layers() {
-        let mut room = rooms.room(index)?;
+        let mut room = rooms.room(index);
+        let room = opened(&mut room)?;
         room.form_gradient(&mut run.counted, run.batch);
         match run.config.estimator {
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
@@ -420,6 +455,7 @@ fn scaling_decay<T: Scalar>(run: &Run<'_, T>, rebuild: bool) -> T {
 
 /// The numbers of the step, or `None` if it would overflow. Looks at all layers, and writes nothing but the running means of
 /// their reach and of the length.
+#[inline(never)]
 fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Option<Plan<T>>, Error> {
     let config = run.config;
     let mut plan = Plan {
@@ -437,7 +473,8 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
     // With the other statistics, one example at a time only now and then.
     let with_reach = config.reach.is_some() && !run.measured.is_empty();
     for index in 0..rooms.layers() {
-        let mut room = rooms.room(index)?;
+        let mut room = rooms.room(index);
+        let room = opened(&mut room)?;
         let (layer, k, weights, scratch) = room.parts();
         let known = !moved && layer.noted_mean_scaling() > T::ZERO;
         if config.damping.uses_mean() && !known {

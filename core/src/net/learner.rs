@@ -177,7 +177,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let mut done = 0;
         for slot in self.memory.slots(0).0 {
             let mut layer = LayerMut::new(*slot.dense.shape(), slot.state)?;
-            let in_flight = InFlight {
+            let mut in_flight = InFlight {
                 weights: slot.weights,
                 activations: &mut [],
                 gradients: &mut [],
@@ -185,7 +185,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             };
             // A whole sweep may be looked at.
             let effort = Effort::Rotate { rotations: 1, examples: usize::MAX, threshold };
-            let effect = refresh::refresh(&mut layer, in_flight, effort);
+            let effect = refresh::refresh(&mut layer, &mut in_flight, effort);
             done += effect.rotations;
             self.progress.operations = self.progress.operations.saturating_add(effect.operations);
         }
@@ -459,14 +459,15 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
     fn room(&mut self, index: usize) -> Result<Room<'_, T>, Error> {
         let inputs = self.inputs;
         let (mut slots, scratch) = self.memory.slots(self.batch);
-        let below = if index > 0 { slots.nth(index - 1) } else { None };
-        let slot = slots.next().ok_or(Error::OutOfRange { argument: "layer", index })?;
+        let below = if index > 0 { slots.pick(index - 1, |below| below.outputs) } else { None };
+        let slot = slots.next();
+        let slot = slot.ok_or(Error::OutOfRange { argument: "layer", index })?;
         let columns = if self.fisher == Fisher::Empirical { 0 } else { self.measured.len() };
         let words = columns * slot.dense.shape().rows();
         Ok(Room {
             layer: LayerMut::new(*slot.dense.shape(), slot.state)?,
             weights: slot.weights,
-            activations: below.map_or(inputs, |below| &*below.outputs),
+            activations: below.map_or(inputs, |below| &*below),
             gradients: slot.gradients,
             fisher_gradients: slot.fisher_gradients.get(..words).unwrap_or_default(),
             projected_activations: slot.projected_activations,

@@ -10,7 +10,10 @@
 //! [`Progress`](crate::Progress) are all that a checkpoint needs.
 
 use super::{Dense, Net};
-use crate::{Error, Scalar, carve::Carver};
+use crate::{
+    Error, Scalar,
+    carve::{Carver, cut},
+};
 
 /// Words of all layers' weights and state.
 pub(crate) const fn state_words(layers: &[Dense]) -> usize {
@@ -123,8 +126,8 @@ impl<'a, T: Scalar> Memory<'a, T> {
             layers: self.layers,
             capacity: self.capacity,
             batch,
-            state: Carver::new(self.state, "memory", state_words(self.layers)),
-            rooms: Carver::new(self.rooms, "memory", 0),
+            state: self.state,
+            rooms: self.rooms,
         };
         (slots, self.scratch)
     }
@@ -142,15 +145,33 @@ pub(crate) struct Slots<'m, T> {
     layers: &'m [Dense],
     capacity: usize,
     batch: usize,
-    state: Carver<'m, T>,
-    rooms: Carver<'m, T>,
+    state: &'m mut [T],
+    rooms: &'m mut [T],
 }
 
 impl<'m, T> Slots<'m, T> {
     /// One slice of `side` words an example: room for the capacity, cut to the batch.
     fn examples(&mut self, side: usize) -> Option<&'m mut [T]> {
-        let room = self.rooms.take(side * self.capacity).ok()?;
-        room.get_mut(..side * self.batch)
+        cut(&mut self.rooms, side * self.capacity)?.get_mut(..side * self.batch)
+    }
+
+    /// Passes over the next layer.
+    fn pass(&mut self) -> Option<()> {
+        let (dense, rest) = self.layers.split_first()?;
+        self.layers = rest;
+        cut(&mut self.state, dense.shape().parameters() + dense.shape().words())?;
+        cut(&mut self.rooms, room_words(dense, self.capacity))?;
+        Some(())
+    }
+
+    /// One slice of the layer so many further on, in a frame of its own: a slot is large.
+    #[inline(never)]
+    pub(crate) fn pick(
+        &mut self,
+        further: usize,
+        slice: impl Fn(Slot<'m, T>) -> &'m mut [T],
+    ) -> Option<&'m mut [T]> {
+        self.nth(further).map(slice)
     }
 }
 
@@ -161,13 +182,13 @@ impl<'m, T> Iterator for Slots<'m, T> {
         let (dense, rest) = self.layers.split_first()?;
         self.layers = rest;
         let (m, n) = (dense.shape().rows(), dense.shape().columns());
-        let weights = self.state.take(m * n).ok()?;
-        let state = self.state.take(dense.shape().words()).ok()?;
+        let weights = cut(&mut self.state, m * n)?;
+        let state = cut(&mut self.state, dense.shape().words())?;
         let (outputs, pre_activations) = (self.examples(m)?, self.examples(m)?);
         let (gradients, fisher_gradients) = (self.examples(m)?, self.examples(m)?);
         let (projected_gradients, projected_fisher) = (self.examples(m)?, self.examples(m)?);
         let projected_activations = self.examples(n)?;
-        let mean_gradient = self.rooms.take(gradient_words(dense, self.capacity)).ok()?;
+        let mean_gradient = cut(&mut self.rooms, gradient_words(dense, self.capacity))?;
         let mean_gradient = if self.batch > 1 { mean_gradient } else { &mut [] };
         Some(Slot {
             dense: *dense,
@@ -182,5 +203,17 @@ impl<'m, T> Iterator for Slots<'m, T> {
             projected_activations,
             mean_gradient,
         })
+    }
+
+    fn nth(&mut self, count: usize) -> Option<Slot<'m, T>> {
+        for _ in 0..count {
+            self.pass()?;
+        }
+        self.next()
+    }
+
+    fn last(mut self) -> Option<Slot<'m, T>> {
+        let before = self.layers.len().checked_sub(1)?;
+        self.nth(before)
     }
 }

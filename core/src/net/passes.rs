@@ -63,7 +63,8 @@ impl<T: Scalar> Slot<'_, T> {
     fn pre_activate(&mut self, counted: &mut Counted<'_, T>, below: &[T], batch: usize) {
         let shape = *self.dense.shape();
         let (m, n) = (shape.rows(), shape.columns());
-        let Ok(layer) = LayerMut::new(shape, self.state) else { return };
+        let layer = LayerMut::new(shape, self.state);
+        let Ok(layer) = &layer else { return };
         let weights = MatrixRef::over(self.weights, m, n);
         let below = MatrixRef::over(below, shape.inputs(), batch);
         let z = MatrixMut::over(self.pre_activations, m, batch);
@@ -99,7 +100,8 @@ impl<T: Scalar> Slot<'_, T> {
     ) {
         let (shape, count) = (*self.dense.shape(), examples.len());
         let (m, n) = (shape.rows(), shape.columns());
-        let Ok(layer) = LayerMut::new(shape, self.state) else { return };
+        let layer = LayerMut::new(shape, self.state);
+        let Ok(layer) = &layer else { return };
         let weights = MatrixRef::over(self.weights, m, n);
         let (gradients, projected) = match side {
             Side::Training => (&*self.gradients, &mut *self.projected_gradients),
@@ -139,15 +141,17 @@ pub(crate) fn forward<T: Scalar>(
     inputs: &[T],
     batch: usize,
 ) -> bool {
-    let (slots, _) = memory.slots(batch);
+    let (mut slots, _) = memory.slots(batch);
     let (mut below, mut finite): (&[T], bool) = (inputs, true);
-    for mut slot in slots {
+    // By reference, here and below: a slot is large, and a move would take its size of the stack again.
+    while let Some(slot) = &mut slots.next() {
         slot.pre_activate(counted, below, batch);
         for (h, z) in slot.outputs.iter_mut().zip(&*slot.pre_activations) {
             finite &= z.is_finite();
             *h = slot.dense.activation().value(*z);
         }
-        below = slot.outputs;
+        let outputs: &mut [T] = core::mem::take(&mut slot.outputs);
+        below = outputs;
     }
     finite
 }
@@ -159,7 +163,7 @@ pub(crate) fn loss<T: Scalar>(
     targets: Targets<'_, T>,
     batch: usize,
 ) -> (T, Option<usize>) {
-    let Some(last) = memory.slots(batch).0.last() else { return (T::ZERO, None) };
+    let Some(last) = &memory.slots(batch).0.last() else { return (T::ZERO, None) };
     let width = last.dense.shape().outputs().max(1);
     let (mut sum, mut correct) = (T::ZERO, None);
     for (index, outputs) in last.outputs.chunks_exact(width).enumerate() {
@@ -177,12 +181,29 @@ pub(crate) fn backward<T: Scalar>(
     memory: &mut Memory<'_, T>,
     counted: &mut Counted<'_, T>,
     loss: Loss,
+    source: Source<'_, T>,
+    side: Side,
+    examples: &Range<usize>,
+    batch: usize,
+) {
+    at_outputs(memory, loss, source, side, examples, batch);
+    for index in (0..memory.layers().len()).rev() {
+        through_activation(memory, index, side, examples, batch);
+        take_down(memory, counted, index, side, examples, batch);
+    }
+}
+
+/// dL/dh at the output of the net.
+#[inline(never)]
+fn at_outputs<T: Scalar>(
+    memory: &mut Memory<'_, T>,
+    loss: Loss,
     mut source: Source<'_, T>,
     side: Side,
     examples: &Range<usize>,
     batch: usize,
 ) {
-    let Some(mut last) = memory.slots(batch).0.last() else { return };
+    let Some(last) = &mut memory.slots(batch).0.last() else { return };
     let width = last.dense.shape().outputs().max(1);
     let Parts { gradients, outputs, .. } = last.parts(side, examples);
     let columns = gradients.chunks_exact_mut(width).zip(outputs.chunks_exact(width));
@@ -193,16 +214,45 @@ pub(crate) fn backward<T: Scalar>(
             Source::Exact(pass) => loss.exact_gradient(h, *pass, out),
         }
     }
-    last.through_activation(side, examples);
-    for index in (0..memory.layers().len()).rev() {
-        let (mut slots, scratch) = memory.slots(batch);
-        let mut below = if index > 0 { slots.nth(index - 1) } else { None };
-        let Some(mut slot) = slots.next() else { return };
-        let out = below.as_mut().map(|below| below.parts(side, examples).gradients);
-        slot.take_down(counted, side, examples, out, scratch);
-        if let Some(below) = &mut below {
-            below.through_activation(side, examples);
-        }
+}
+
+/// From dL/dh of a layer to its dL/dz.
+#[inline(never)]
+fn through_activation<T: Scalar>(
+    memory: &mut Memory<'_, T>,
+    index: usize,
+    side: Side,
+    examples: &Range<usize>,
+    batch: usize,
+) {
+    if let Some(slot) = &mut memory.slots(batch).0.nth(index) {
+        slot.through_activation(side, examples);
+    }
+}
+
+/// From dL/dz of a layer to g~, and to dL/dh of the layer below.
+#[inline(never)]
+fn take_down<T: Scalar>(
+    memory: &mut Memory<'_, T>,
+    counted: &mut Counted<'_, T>,
+    index: usize,
+    side: Side,
+    examples: &Range<usize>,
+    batch: usize,
+) {
+    let (mut slots, scratch) = memory.slots(batch);
+    let below = if index > 0 {
+        slots.pick(index - 1, |below| match side {
+            Side::Training => below.gradients,
+            Side::Fisher => below.fisher_gradients,
+        })
+    } else {
+        None
+    };
+    if let Some(slot) = &mut slots.next() {
+        let inputs = slot.dense.shape().inputs();
+        let below = below.and_then(|below| below.get_mut(..examples.len() * inputs));
+        slot.take_down(counted, side, examples, below, scratch);
     }
 }
 
