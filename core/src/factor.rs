@@ -183,6 +183,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 
     /// Rotates C until it is diagonal or the limits end it; the basis and the companions turn along.
+    #[inline(never)]
     pub(crate) fn solve(&mut self, companions: &mut [Companion<'_, T>], limits: Limits<T>) -> Report<T> {
         let mut basis = Companion::columns(self.basis, self.size, Turn::Linear);
         let report =
@@ -199,6 +200,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 
     /// Rotates pairs beyond the threshold from the stored cursor on, within the budget.
+    #[inline(never)]
     pub(crate) fn rotate(
         &mut self,
         companions: &mut [Companion<'_, T>],

@@ -68,6 +68,7 @@ mod precondition;
 mod preconditioner;
 mod progress;
 mod refresh;
+mod room;
 mod scalar;
 mod scalings;
 pub mod shape;

@@ -105,6 +105,7 @@ fn columns<T: Scalar>(scratch: &mut [T], rows: usize) -> Option<(&mut [T], &mut 
 }
 
 /// Looks at K and D without writing any state, at the reach only where it is asked for. `scratch`: 2 m words.
+#[inline(never)]
 pub(crate) fn survey<T: Scalar>(
     layer: &LayerMut<'_, T>,
     gradient: Gradient<'_, T>,
@@ -157,6 +158,7 @@ pub(crate) fn divide<T: Scalar>(
 }
 
 /// Moves the velocity in the eigenbasis. `scratch`: 2 m words.
+#[inline(never)]
 pub(crate) fn accelerate<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     gradient: Gradient<'_, T>,
@@ -178,6 +180,7 @@ pub(crate) fn accelerate<T: Scalar>(
 
 /// W <- (1 - lr decay) W - lr U_B velocity U_A^T, the bias not decayed. In the eigenbasis that is m n operations; in parameter
 /// coordinates two products with m n words of scratch, or with 2 m words column by column, with as many operations.
+#[inline(never)]
 pub(crate) fn apply<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,

@@ -12,7 +12,8 @@ use crate::{
     guard,
     kernels::Counted,
     precondition,
-    step::{self, Room, Rooms, Run},
+    room::{Room, Rooms},
+    step::{self, Run, Stop},
 };
 
 /// EKFAC for a single layer over caller-owned memory.
@@ -137,15 +138,17 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         };
         let result = step::observe(&mut OneRoom(room), &mut run);
         let operations = run.counted.operations();
-        let outcome = match result {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(reason)) => Outcome::Skipped(reason),
+        let (outcome, result) = match result {
+            Ok(failed) => (step::after_refresh(failed), Ok(())),
+            Err(Stop::Refused(reason)) => (Outcome::Skipped(reason), Ok(())),
             // The batch has entered the statistics all the same.
-            Err(Error::RefreshFailed { layer }) => Outcome::Degraded(Reason::NotConverged { layer }),
-            Err(error) => return Err(error),
+            Err(Stop::Failed(error @ Error::RefreshFailed { layer })) => {
+                (Outcome::Degraded(Reason::NotConverged { layer }), Err(error))
+            }
+            Err(Stop::Failed(error)) => return Err(error),
         };
         self.progress.finish(outcome, batch, operations);
-        result.map(|_| outcome)
+        result.map(|()| outcome)
     }
 
     /// Writes U_B [ (U_B^T G U_A) / (S + lambda) ] U_A^T for a gradient in parameter coordinates, m x n. No state

@@ -26,6 +26,7 @@ pub(crate) fn blend_examples<T: Scalar>(
 }
 
 /// Blends N K^2 into S.
+#[inline(never)]
 pub(crate) fn blend_mean_gradient<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
@@ -45,6 +46,7 @@ pub(crate) fn blend_mean_gradient<T: Scalar>(
 }
 
 /// S = diag(C_B) diag(C_A)^T, eigenvalues below zero by rounding taken as zero.
+#[inline(never)]
 pub(crate) fn set_kronecker<T: Scalar>(layer: &mut LayerMut<'_, T>) {
     let (mut scalings, a, b) = layer.scalings_and_factors();
     for (column, a) in scalings.iter_columns_mut().zip(a.values()) {

@@ -15,53 +15,17 @@
 //! that is not finite: then the basis stays as it was, and the next batch starts the factors of that layer anew.
 
 use crate::{
-    Blend, Carry, Clip, Config, Coordinates, Error, Estimator, LayerMut, MatrixMut, MatrixRef, Outcome,
-    Progress, Reason, Scalar, guard,
+    Blend, Carry, Clip, Config, Error, Estimator, Outcome, Progress, Reason, Scalar,
     kernels::Counted,
-    precondition::{self, Gradient, Plan},
+    precondition::{self, Plan},
     refresh::{self, Effect, Effort, InFlight},
+    room::{Rooms, opened},
     scalings,
 };
 use core::ops::Range;
 
 /// So many refreshes in a row may fail.
 pub const MAX_FAILED_REFRESHES: u32 = 3;
-
-/// All that one layer brings to a step with N examples: one column an example.
-pub(crate) struct Room<'a, T> {
-    pub(crate) layer: LayerMut<'a, T>,
-    /// The stored weights, m x n; empty when only statistics are taken.
-    pub(crate) weights: &'a mut [T],
-    /// inputs x N.
-    pub(crate) activations: &'a [T],
-    /// m x N, for the training targets.
-    pub(crate) gradients: &'a [T],
-    /// m x M, for the Fisher's targets; empty where these are the training targets.
-    pub(crate) fisher_gradients: &'a [T],
-    /// a~, n x N; given where the layer lives in the eigenbasis, as g~ is.
-    pub(crate) projected_activations: &'a mut [T],
-    /// g~, m x N.
-    pub(crate) projected_gradients: &'a mut [T],
-    /// g~ for the Fisher's targets, m x M.
-    pub(crate) projected_fisher: &'a mut [T],
-    /// K, m x n, or empty for one example.
-    pub(crate) mean_gradient: &'a mut [T],
-    /// At least 2 max(m, n) words; m n as well for a batch.
-    pub(crate) scratch: &'a mut [T],
-}
-
-/// The layers of a step, and the passes that give their Fisher gradients.
-pub(crate) trait Rooms<T: Scalar> {
-    /// Number of layers.
-    fn layers(&self) -> usize;
-    /// The room of one layer.
-    fn room(&mut self, layer: usize) -> Result<Room<'_, T>, Error>;
-    /// Passes over which the Fisher gradients come; 1 unless the Fisher is exact.
-    fn passes(&self) -> usize;
-    /// Fills the Fisher gradients of all layers with those of one pass, projected in layers that live in the eigenbasis.
-    /// Writes no state.
-    fn load(&mut self, pass: usize) -> Result<(), Error>;
-}
 
 /// What a step is run with.
 pub(crate) struct Run<'a, T> {
@@ -88,148 +52,34 @@ pub(crate) struct Taken<T> {
     pub(crate) predicted: T,
 }
 
+/// Why a step went no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The batch is bad; no word of state was written.
+    Refused(Reason),
+    /// The call is wrong, or a refresh has failed once too often.
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Operations of a survey for each weight.
 pub(crate) const SURVEY: usize = 10;
 
-impl<'a, T: Scalar> Room<'a, T> {
-    pub(crate) fn reborrow(&mut self) -> Room<'_, T> {
-        Room {
-            layer: self.layer.reborrow(),
-            weights: self.weights,
-            activations: self.activations,
-            gradients: self.gradients,
-            fisher_gradients: self.fisher_gradients,
-            projected_activations: self.projected_activations,
-            projected_gradients: self.projected_gradients,
-            projected_fisher: self.projected_fisher,
-            mean_gradient: self.mean_gradient,
-            scratch: self.scratch,
-        }
-    }
-
-    fn check(&self, layer: usize, batch: usize) -> Result<(), Reason> {
-        let limit = guard::limit(self.layer.shape(), batch);
-        let turning = self.layer.coordinates() == Coordinates::Eigenbasis;
-        let weights = if turning { &*self.weights } else { &[] };
-        let arguments = [
-            ("activations", self.activations, limit),
-            ("gradients", self.gradients, limit),
-            ("Fisher gradients", self.fisher_gradients, limit),
-            ("weights", weights, guard::turning_limit(self.layer.shape())),
-        ];
-        for (argument, values, limit) in arguments {
-            if let Some(index) = guard::first_beyond(values, limit) {
-                let finite = values.get(index).is_some_and(|value| value.is_finite());
-                return Err(if finite {
-                    Reason::TooLarge { layer, argument, index }
-                } else {
-                    Reason::NonFinite { layer, argument, index }
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// a~ and g~, where the passes have not left them.
-    fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
-        if self.layer.coordinates() == Coordinates::Parameter {
-            let activations = MatrixRef::over(self.activations, self.layer.shape().inputs(), batch);
-            self.layer.input_factor().project(counted, activations, self.projected_activations);
-            let gradients = MatrixRef::over(self.gradients, self.layer.shape().rows(), batch);
-            self.layer.output_factor().project(counted, gradients, self.projected_gradients);
-        }
-    }
-
-    /// g~ for the Fisher's targets, likewise.
-    fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
-        let rows = self.layer.shape().rows();
-        if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
-            let gradients =
-                MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows.max(1));
-            self.layer.output_factor().project(counted, gradients, self.projected_fisher);
-        }
-    }
-
-    /// Blends the projected activations of the measured examples into A.
-    fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, decay: T) {
-        let share = self.layer.advance_factors(decay);
-        let n = self.layer.shape().columns();
-        let projected = part(self.projected_activations, n, measured);
-        self.layer.input_factor_mut().observe(counted, projected, Blend::Move(share), self.scratch);
-    }
-
-    /// Blends the projected Fisher gradients into B.
-    fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
-        let Self { layer, projected_gradients, projected_fisher, scratch, .. } = self;
-        let projected = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
-        layer.output_factor_mut().observe(counted, projected, blend, scratch);
-    }
-
-    fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
-        let Self { layer, projected_activations, projected_gradients, projected_fisher, scratch, .. } = self;
-        let gradients = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
-        let activations = part(projected_activations, layer.shape().columns(), measured);
-        scalings::blend_examples(layer, counted, gradients, activations, blend, scratch);
-    }
-
-    /// The layer, its K (a matrix, or the outer product of one example), its weights and its scratch, side by side.
-    fn parts(&mut self) -> (&mut LayerMut<'a, T>, Gradient<'_, T>, &mut [T], &mut [T]) {
-        let shape = *self.layer.shape();
-        let gradient = if self.mean_gradient.is_empty() {
-            Gradient::Outer { gradient: self.projected_gradients, activation: self.projected_activations }
-        } else {
-            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns()))
-        };
-        (&mut self.layer, gradient, self.weights, self.scratch)
-    }
-
-    /// K = (1/N) G~ A~^T, formed for a batch.
-    fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
-        if batch > 1 {
-            let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns());
-            counted.product_right_transposed(
-                MatrixMut::over(self.mean_gradient, m, n),
-                MatrixRef::over(self.projected_gradients, m, batch),
-                MatrixRef::over(self.projected_activations, n, batch),
-                T::ONE / T::from_usize(batch),
-                T::ZERO,
-            );
-        }
-    }
-}
-
-/// A room by reference: it is large, and a move would take its size of the stack again.
-fn opened<'r, 'a, T>(room: &'r mut Result<Room<'a, T>, Error>) -> Result<&'r mut Room<'a, T>, Error> {
-    room.as_mut().map_err(|error| *error)
-}
-
-/// Columns of a matrix, by their range.
-fn part<'x, T: Scalar>(values: &'x [T], rows: usize, range: &Range<usize>) -> MatrixRef<'x, T> {
-    let values = values.get(range.start * rows..range.end * rows).unwrap_or_default();
-    MatrixRef::over(values, rows, range.len())
-}
-
-/// g~ for the Fisher's targets: its own, or those of the training targets.
-fn fisher_part<'x, T: Scalar>(
-    gradients: &'x [T],
-    fisher: &'x [T],
-    rows: usize,
-    measured: &Range<usize>,
-) -> MatrixRef<'x, T> {
-    if fisher.is_empty() { part(gradients, rows, measured) } else { part(fisher, rows, &(0..measured.len())) }
-}
-
-/// Takes a batch into the statistics: everything up to and including S and K. A bad batch is the inner error.
+/// Takes a batch into the statistics: everything up to and including S and K. Returns a layer whose refresh failed.
+#[inline(never)]
 pub(crate) fn observe<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
-) -> Result<Result<Outcome, Reason>, Error> {
+) -> Result<Option<usize>, Stop> {
     let config = run.config;
     let measuring = !run.measured.is_empty();
     let effort = Effort::due(config, run.progress.steps, run.measured.len());
-    if let Err(reason) = gate(rooms, run.batch, measuring)? {
-        return Ok(Err(reason));
-    }
+    gate(rooms, run.batch, measuring)?;
     project_all(rooms, run)?;
     let rebuild = effort.is_some() && config.refresh.carry() == Carry::Rebuild;
     let mut scalings =
@@ -238,9 +88,9 @@ pub(crate) fn observe<T: Scalar>(
         let now = if effort.is_some() { None } else { scalings.take() };
         walk_fisher(rooms, run, Walk { load: true, factors: true, scalings: now })?;
     }
-    let outcome = match effort {
+    let failed = match effort {
         Some(effort) => refresh_all(rooms, run, effort)?,
-        None => Outcome::Applied,
+        None => None,
     };
     if scalings.is_some() {
         // One pass has left its projected gradients in the rooms, where they turned along; several are walked again.
@@ -248,22 +98,23 @@ pub(crate) fn observe<T: Scalar>(
         walk_fisher(rooms, run, Walk { load, factors: false, scalings })?;
     }
     form_gradients(rooms, run, rebuild)?;
-    Ok(Ok(outcome))
+    Ok(failed)
 }
 
 /// A whole step: [`observe`], then precondition, clip and apply.
-pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Taken<T>, Error> {
-    let mut taken = Taken { outcome: Outcome::Applied, shrink: T::ONE, held: 0, predicted: T::ZERO };
-    taken.outcome = match observe(rooms, run)? {
-        Ok(outcome) => outcome,
-        Err(reason) => return Ok(Taken { outcome: Outcome::Skipped(reason), ..taken }),
-    };
-    let Some(plan) = plan(rooms, run)? else {
-        return Ok(Taken { outcome: Outcome::Degraded(Reason::StepTooLarge), ..taken });
-    };
-    taken.shrink = plan.shrink;
-    apply_all(rooms, run, &plan, &mut taken)?;
+pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Taken<T>, Stop> {
+    let outcome = after_refresh(observe(rooms, run)?);
+    let mut taken = Taken { outcome, shrink: T::ONE, held: 0, predicted: T::ZERO };
+    match plan(rooms, run)? {
+        Some(plan) => apply_all(rooms, run, &plan, &mut taken)?,
+        None => taken.outcome = Outcome::Degraded(Reason::StepTooLarge),
+    }
     Ok(taken)
+}
+
+/// The outcome where the refresh of a layer failed, or none did.
+pub(crate) fn after_refresh(failed: Option<usize>) -> Outcome {
+    failed.map_or(Outcome::Applied, |layer| Outcome::Degraded(Reason::NotConverged { layer }))
 }
 
 /// Accelerates and moves the weights of all layers.
@@ -274,6 +125,7 @@ fn apply_all<T: Scalar>(
     plan: &Plan<T>,
     taken: &mut Taken<T>,
 ) -> Result<(), Error> {
+    taken.shrink = plan.shrink;
     let layers = rooms.layers();
     for index in 0..layers {
         let mut room = rooms.room(index);
@@ -299,24 +151,17 @@ fn apply_all<T: Scalar>(
 }
 
 #[inline(never)]
-fn gate<T: Scalar>(
-    rooms: &mut dyn Rooms<T>,
-    batch: usize,
-    measuring: bool,
-) -> Result<Result<(), Reason>, Error> {
+fn gate<T: Scalar>(rooms: &mut dyn Rooms<T>, batch: usize, measuring: bool) -> Result<(), Stop> {
     let passes = if measuring { rooms.passes() } else { 1 };
     for pass in 0..passes {
         if measuring {
             rooms.load(pass)?;
         }
         for index in 0..rooms.layers() {
-            let mut room = rooms.room(index);
-            if let Err(reason) = opened(&mut room)?.check(index, batch) {
-                return Ok(Err(reason));
-            }
+            opened(&mut rooms.room(index))?.check(index, batch).map_err(Stop::Refused)?;
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Projects what the passes have not, and takes the activations into the input factors.
@@ -380,14 +225,14 @@ fn walk_fisher<T: Scalar>(
     Ok(())
 }
 
-/// Rotates every factor towards its eigenbasis; all that lives there turns along.
+/// Rotates every factor towards its eigenbasis; all that lives there turns along. Returns the last layer where that failed.
 #[inline(never)]
 fn refresh_all<T: Scalar>(
     rooms: &mut dyn Rooms<T>,
     run: &mut Run<'_, T>,
     effort: Effort<T>,
-) -> Result<Outcome, Error> {
-    let (mut outcome, mut lost) = (Outcome::Applied, None);
+) -> Result<Option<usize>, Error> {
+    let (mut last_failed, mut lost) = (None, None);
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
@@ -403,7 +248,7 @@ fn refresh_all<T: Scalar>(
         run.counted.add(operations as usize);
         layer.set_failed_refreshes(if failed { layer.failed_refreshes().saturating_add(1) } else { 0 });
         if failed {
-            outcome = Outcome::Degraded(Reason::NotConverged { layer: index });
+            last_failed = Some(index);
         }
         if layer.failed_refreshes() > MAX_FAILED_REFRESHES {
             lost = lost.or(Some(index));
@@ -413,7 +258,7 @@ fn refresh_all<T: Scalar>(
             layer.fill_scaling_weight();
         }
     }
-    lost.map_or(Ok(outcome), |layer| Err(Error::RefreshFailed { layer }))
+    lost.map_or(Ok(last_failed), |layer| Err(Error::RefreshFailed { layer }))
 }
 
 /// K of every layer, and the estimators of S that are made from it or from the factors.

@@ -17,9 +17,10 @@ use crate::{
     error::expect_length,
     kernels::Counted,
     refresh::{self, Effort, InFlight},
-    step::{self, Room, Rooms, Run},
+    room::{Room, Rooms},
+    step::{self, Run, Stop},
 };
-use core::ops::Range;
+use core::{mem::take, ops::Range};
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -220,7 +221,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
             return Ok(step);
         }
         let (measured, measured_weight) = self.backward(&mut counted, targets, batch);
-        let before = self.progress;
+        // A refused batch leaves no trace; it is refused before anything else here changes.
+        let Progress { mean_loss, mean_loss_weight, .. } = self.progress;
         self.progress.note_loss(loss, self.config.scalings.decay(batch));
         let mut rooms = LearnerRooms {
             memory: &mut self.memory,
@@ -235,16 +237,24 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let mut run = Run { config: &self.config, counted, progress, batch, measured, measured_weight };
         let taken = step::step(&mut rooms, &mut run);
         let mut operations = run.counted.operations() + rooms.counted.operations();
-        let taken = taken.inspect_err(|error| self.finish_failed(*error, batch, operations))?;
-        step.outcome = taken.outcome;
-        step.shrink = taken.shrink;
-        step.held = taken.held;
-        if matches!(step.outcome, Outcome::Skipped(_)) {
-            self.progress = before;
-        } else {
-            let mut counted = Counted::new(self.kernels);
-            step.reduction_ratio = self.adapt(&mut counted, inputs, targets, loss, taken.predicted)?;
-            operations += counted.operations();
+        match taken {
+            Ok(taken) => {
+                step.outcome = taken.outcome;
+                step.shrink = taken.shrink;
+                step.held = taken.held;
+                let mut counted = Counted::new(self.kernels);
+                step.reduction_ratio = self.adapt(&mut counted, inputs, targets, loss, taken.predicted)?;
+                operations += counted.operations();
+            }
+            Err(Stop::Refused(reason)) => {
+                step.outcome = Outcome::Skipped(reason);
+                self.progress.mean_loss = mean_loss;
+                self.progress.mean_loss_weight = mean_loss_weight;
+            }
+            Err(Stop::Failed(error)) => {
+                self.finish_failed(error, batch, operations);
+                return Err(error);
+            }
         }
         self.finish(step.outcome, batch, operations);
         Ok(step)
@@ -348,6 +358,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
 
     /// The training gradients, and those for sampled targets of the examples that enter the statistics: these, and their
     /// weight.
+    #[inline(never)]
     fn backward(
         &mut self,
         counted: &mut Counted<'_, T>,
@@ -391,6 +402,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     }
 
     /// Why a forward pass was not finite: inputs, weights, or what they make together.
+    #[cold]
     fn blame(&mut self, inputs: &[T]) -> Reason {
         if let Some(index) = crate::guard::first_non_finite(inputs) {
             return Reason::NonFinite { layer: 0, argument: "activations", index };
@@ -404,6 +416,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     }
 
     /// Levenberg-Marquardt: the loss of the same batch again, on the steps that are due.
+    #[inline(never)]
     fn adapt(
         &mut self,
         counted: &mut Counted<'_, T>,
@@ -423,6 +436,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     }
 
     /// A batch whose refresh failed once too often has entered the statistics all the same.
+    #[cold]
     fn finish_failed(&mut self, error: Error, batch: usize, operations: u64) {
         if let Error::RefreshFailed { layer } = error {
             self.finish(Outcome::Degraded(Reason::NotConverged { layer }), batch, operations);
@@ -460,20 +474,21 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
         let inputs = self.inputs;
         let (mut slots, scratch) = self.memory.slots(self.batch);
         let below = if index > 0 { slots.pick(index - 1, |below| below.outputs) } else { None };
-        let slot = slots.next();
-        let slot = slot.ok_or(Error::OutOfRange { argument: "layer", index })?;
+        let Some(slot) = &mut slots.next() else {
+            return Err(Error::OutOfRange { argument: "layer", index });
+        };
         let columns = if self.fisher == Fisher::Empirical { 0 } else { self.measured.len() };
         let words = columns * slot.dense.shape().rows();
         Ok(Room {
-            layer: LayerMut::new(*slot.dense.shape(), slot.state)?,
-            weights: slot.weights,
+            layer: LayerMut::new(*slot.dense.shape(), take(&mut slot.state))?,
+            weights: take(&mut slot.weights),
             activations: below.map_or(inputs, |below| &*below),
-            gradients: slot.gradients,
-            fisher_gradients: slot.fisher_gradients.get(..words).unwrap_or_default(),
-            projected_activations: slot.projected_activations,
-            projected_gradients: slot.projected_gradients,
-            projected_fisher: slot.projected_fisher.get_mut(..words).unwrap_or_default(),
-            mean_gradient: slot.mean_gradient,
+            gradients: take::<&mut [T]>(&mut slot.gradients),
+            fisher_gradients: take(&mut slot.fisher_gradients).get(..words).unwrap_or_default(),
+            projected_activations: take(&mut slot.projected_activations),
+            projected_gradients: take(&mut slot.projected_gradients),
+            projected_fisher: take(&mut slot.projected_fisher).get_mut(..words).unwrap_or_default(),
+            mean_gradient: take(&mut slot.mean_gradient),
             scratch,
         })
     }

@@ -1,0 +1,174 @@
+//! What one layer brings to a step, and its share of the work there.
+//!
+//! *Invariant*: the sizes of all slices follow from the layer's shape and the number of examples. *Cost*: see
+//! [`step`](crate::step). *Failure*: none but the gate's, which names the first offender.
+
+use crate::{
+    Blend, Coordinates, Error, LayerMut, MatrixMut, MatrixRef, Reason, Scalar, guard, kernels::Counted,
+    precondition::Gradient, scalings,
+};
+use core::ops::Range;
+
+/// All that one layer brings to a step with N examples: one column an example.
+pub(crate) struct Room<'a, T> {
+    pub(crate) layer: LayerMut<'a, T>,
+    /// The stored weights, m x n; empty when only statistics are taken.
+    pub(crate) weights: &'a mut [T],
+    /// inputs x N.
+    pub(crate) activations: &'a [T],
+    /// m x N, for the training targets.
+    pub(crate) gradients: &'a [T],
+    /// m x M, for the Fisher's targets; empty where these are the training targets.
+    pub(crate) fisher_gradients: &'a [T],
+    /// a~, n x N; given where the layer lives in the eigenbasis, as g~ is.
+    pub(crate) projected_activations: &'a mut [T],
+    /// g~, m x N.
+    pub(crate) projected_gradients: &'a mut [T],
+    /// g~ for the Fisher's targets, m x M.
+    pub(crate) projected_fisher: &'a mut [T],
+    /// K, m x n, or empty for one example.
+    pub(crate) mean_gradient: &'a mut [T],
+    /// At least 2 max(m, n) words; m n as well for a batch.
+    pub(crate) scratch: &'a mut [T],
+}
+
+/// The layers of a step, and the passes that give their Fisher gradients.
+pub(crate) trait Rooms<T: Scalar> {
+    /// Number of layers.
+    fn layers(&self) -> usize;
+    /// The room of one layer.
+    fn room(&mut self, layer: usize) -> Result<Room<'_, T>, Error>;
+    /// Passes over which the Fisher gradients come; 1 unless the Fisher is exact.
+    fn passes(&self) -> usize;
+    /// Fills the Fisher gradients of all layers with those of one pass, projected in layers that live in the eigenbasis.
+    /// Writes no state.
+    fn load(&mut self, pass: usize) -> Result<(), Error>;
+}
+
+impl<'a, T: Scalar> Room<'a, T> {
+    pub(crate) fn reborrow(&mut self) -> Room<'_, T> {
+        Room {
+            layer: self.layer.reborrow(),
+            weights: self.weights,
+            activations: self.activations,
+            gradients: self.gradients,
+            fisher_gradients: self.fisher_gradients,
+            projected_activations: self.projected_activations,
+            projected_gradients: self.projected_gradients,
+            projected_fisher: self.projected_fisher,
+            mean_gradient: self.mean_gradient,
+            scratch: self.scratch,
+        }
+    }
+
+    pub(crate) fn check(&self, layer: usize, batch: usize) -> Result<(), Reason> {
+        let limit = guard::limit(self.layer.shape(), batch);
+        let turning = self.layer.coordinates() == Coordinates::Eigenbasis;
+        let weights = if turning { &*self.weights } else { &[] };
+        let arguments = [
+            ("activations", self.activations, limit),
+            ("gradients", self.gradients, limit),
+            ("Fisher gradients", self.fisher_gradients, limit),
+            ("weights", weights, guard::turning_limit(self.layer.shape())),
+        ];
+        for (argument, values, limit) in arguments {
+            if let Some(index) = guard::first_beyond(values, limit) {
+                let finite = values.get(index).is_some_and(|value| value.is_finite());
+                return Err(if finite {
+                    Reason::TooLarge { layer, argument, index }
+                } else {
+                    Reason::NonFinite { layer, argument, index }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// a~ and g~, where the passes have not left them.
+    pub(crate) fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
+        if self.layer.coordinates() == Coordinates::Parameter {
+            let activations = MatrixRef::over(self.activations, self.layer.shape().inputs(), batch);
+            self.layer.input_factor().project(counted, activations, self.projected_activations);
+            let gradients = MatrixRef::over(self.gradients, self.layer.shape().rows(), batch);
+            self.layer.output_factor().project(counted, gradients, self.projected_gradients);
+        }
+    }
+
+    /// g~ for the Fisher's targets, likewise.
+    pub(crate) fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
+        let rows = self.layer.shape().rows();
+        if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
+            let gradients =
+                MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows.max(1));
+            self.layer.output_factor().project(counted, gradients, self.projected_fisher);
+        }
+    }
+
+    /// Blends the projected activations of the measured examples into A.
+    pub(crate) fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, decay: T) {
+        let share = self.layer.advance_factors(decay);
+        let n = self.layer.shape().columns();
+        let projected = part(self.projected_activations, n, measured);
+        self.layer.input_factor_mut().observe(counted, projected, Blend::Move(share), self.scratch);
+    }
+
+    /// Blends the projected Fisher gradients into B.
+    pub(crate) fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
+        let Self { layer, projected_gradients, projected_fisher, scratch, .. } = self;
+        let projected = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
+        layer.output_factor_mut().observe(counted, projected, blend, scratch);
+    }
+
+    pub(crate) fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
+        let Self { layer, projected_activations, projected_gradients, projected_fisher, scratch, .. } = self;
+        let gradients = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
+        let activations = part(projected_activations, layer.shape().columns(), measured);
+        scalings::blend_examples(layer, counted, gradients, activations, blend, scratch);
+    }
+
+    /// The layer, its K (a matrix, or the outer product of one example), its weights and its scratch, side by side.
+    pub(crate) fn parts(&mut self) -> (&mut LayerMut<'a, T>, Gradient<'_, T>, &mut [T], &mut [T]) {
+        let shape = *self.layer.shape();
+        let gradient = if self.mean_gradient.is_empty() {
+            Gradient::Outer { gradient: self.projected_gradients, activation: self.projected_activations }
+        } else {
+            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns()))
+        };
+        (&mut self.layer, gradient, self.weights, self.scratch)
+    }
+
+    /// K = (1/N) G~ A~^T, formed for a batch.
+    pub(crate) fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
+        if batch > 1 {
+            let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns());
+            counted.product_right_transposed(
+                MatrixMut::over(self.mean_gradient, m, n),
+                MatrixRef::over(self.projected_gradients, m, batch),
+                MatrixRef::over(self.projected_activations, n, batch),
+                T::ONE / T::from_usize(batch),
+                T::ZERO,
+            );
+        }
+    }
+}
+
+/// A room by reference: it is large, and a move would take its size of the stack again.
+pub(crate) fn opened<'r, 'a, T>(room: &'r mut Result<Room<'a, T>, Error>) -> Result<&'r mut Room<'a, T>, Error> {
+    room.as_mut().map_err(|error| *error)
+}
+
+/// Columns of a matrix, by their range.
+fn part<'x, T: Scalar>(values: &'x [T], rows: usize, range: &Range<usize>) -> MatrixRef<'x, T> {
+    let values = values.get(range.start * rows..range.end * rows).unwrap_or_default();
+    MatrixRef::over(values, rows, range.len())
+}
+
+/// g~ for the Fisher's targets: its own, or those of the training targets.
+fn fisher_part<'x, T: Scalar>(
+    gradients: &'x [T],
+    fisher: &'x [T],
+    rows: usize,
+    measured: &Range<usize>,
+) -> MatrixRef<'x, T> {
+    if fisher.is_empty() { part(gradients, rows, measured) } else { part(fisher, rows, &(0..measured.len())) }
+}
