@@ -20,20 +20,26 @@
 
 use crate::{
     Blend, Error, MatrixMut, MatrixRef, Scalar,
-    carve::Carver,
+    carve::cut,
     error::expect_length,
     jacobi::{self, Budget, Companion, Cursor, Limits, Negligible, Report, Turn, Walked},
     kernels::{Counted, dot},
-    shape::{CURSORS, factor_words, packed_words},
+    shape::{CURSORS, packed_words},
 };
 
 /// A factor over caller-owned memory.
 #[derive(Debug)]
 pub struct FactorMut<'a, T> {
     size: usize,
-    cursors: &'a mut [T],
-    covariance: &'a mut [T],
-    basis: &'a mut [T],
+    /// Cursors, C and U in one slice, which is cut where it is used: a view is moved often, and its size is stack.
+    words: &'a mut [T],
+}
+
+/// The parts of a factor's words.
+struct Parts<'m, T> {
+    cursors: &'m mut [T],
+    covariance: &'m mut [T],
+    basis: &'m mut [T],
 }
 
 /// Positions of the cursors among their words.
@@ -45,18 +51,19 @@ enum Place {
 
 impl<'a, T: Scalar> FactorMut<'a, T> {
     /// A factor over [`factor_words`](crate::shape::factor_words) words.
-    pub(crate) fn over(size: usize, words: &'a mut [T]) -> Result<Self, Error> {
-        let mut carver = Carver::new(words, "layer buffer", factor_words(size));
-        Ok(Self {
-            size,
-            cursors: carver.take(CURSORS)?,
-            covariance: carver.take(packed_words(size))?,
-            basis: carver.take(size * size)?,
-        })
+    pub(crate) fn over(size: usize, words: &'a mut [T]) -> Self {
+        Self { size, words }
     }
 
     pub(crate) fn reborrow(&mut self) -> FactorMut<'_, T> {
-        FactorMut { size: self.size, cursors: self.cursors, covariance: self.covariance, basis: self.basis }
+        FactorMut { size: self.size, words: self.words }
+    }
+
+    fn parts(&mut self) -> Parts<'_, T> {
+        let mut rest = &mut *self.words;
+        let cursors = cut(&mut rest, CURSORS).unwrap_or_default();
+        let covariance = cut(&mut rest, packed_words(self.size)).unwrap_or_default();
+        Parts { cursors, covariance, basis: rest }
     }
 
     /// n, the side of the factor.
@@ -66,17 +73,19 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 
     /// U, n x n, eigenvectors in columns.
     pub fn basis(&self) -> MatrixRef<'_, T> {
-        MatrixRef::over(self.basis, self.size, self.size)
+        let basis = self.words.get(CURSORS + packed_words(self.size)..).unwrap_or_default();
+        MatrixRef::over(basis, self.size, self.size)
     }
 
     /// C, the factor seen in its basis: the packed upper triangle ([`jacobi::packed_index`]).
     pub fn covariance(&self) -> &[T] {
-        self.covariance
+        self.words.get(CURSORS..CURSORS + packed_words(self.size)).unwrap_or_default()
     }
 
     /// The eigenvalue estimates diag C, in the order of the basis; rounding may leave the smallest just below zero.
     pub fn values(&self) -> impl Iterator<Item = T> + '_ {
-        (0..self.size).map(|i| jacobi::diagonal(self.covariance, i))
+        let covariance = self.covariance();
+        (0..self.size).map(|i| jacobi::diagonal(covariance, i))
     }
 
     /// The sum of the eigenvalues.
@@ -96,7 +105,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 
     /// |C - diag C| / |C|, the health of the basis: 0 when it is exact.
     pub fn off_diagonal(&self) -> T {
-        jacobi::off_diagonal(self.covariance, self.size)
+        jacobi::off_diagonal(self.covariance(), self.size)
     }
 
     /// max |U^T U - I|.
@@ -121,7 +130,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         out.as_mut_slice().fill(T::ZERO);
         for (k, right) in self.basis().iter_columns().enumerate() {
             for (l, left) in self.basis().iter_columns().enumerate() {
-                let value = self.covariance.get(jacobi::packed_index(k.min(l), k.max(l))).copied();
+                let value = self.covariance().get(jacobi::packed_index(k.min(l), k.max(l))).copied();
                 let value = value.unwrap_or(T::ZERO);
                 for (column, y) in out.iter_columns_mut().zip(right) {
                     let coefficient = value * *y;
@@ -142,19 +151,21 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
                 return Err(Error::NonFinite { argument, index });
             }
         }
-        self.basis.iter_mut().zip(basis.as_slice()).for_each(|(into, from)| *into = *from);
-        self.covariance.iter_mut().zip(covariance).for_each(|(into, from)| *into = *from);
+        let parts = self.parts();
+        parts.basis.iter_mut().zip(basis.as_slice()).for_each(|(into, from)| *into = *from);
+        parts.covariance.iter_mut().zip(covariance).for_each(|(into, from)| *into = *from);
         Ok(())
     }
 
     /// Whether C holds numbers alone: only an engine that returns something else can have spoilt it, since the gate lets
     /// nothing else in.
     pub(crate) fn is_sound(&self) -> bool {
-        crate::guard::first_non_finite(self.covariance).is_none()
+        crate::guard::first_non_finite(self.covariance()).is_none()
     }
 
     pub(crate) fn set_identity(&mut self) {
-        jacobi::set_identity(self.basis, self.size);
+        let size = self.size;
+        jacobi::set_identity(self.parts().basis, size);
     }
 
     /// out = U^T x; with one row less in x than U has, x has a virtual 1 in the last place (the bias).
@@ -179,23 +190,24 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         blend: Blend<T>,
         scratch: &mut [T],
     ) {
-        counted.symmetric_update(self.covariance, projected, blend, scratch);
+        counted.symmetric_update(self.parts().covariance, projected, blend, scratch);
     }
 
     /// Rotates C until it is diagonal or the limits end it; the basis and the companions turn along.
     #[inline(never)]
     pub(crate) fn solve(&mut self, companions: &mut [Companion<'_, T>], limits: Limits<T>) -> Report<T> {
-        let mut basis = Companion::columns(self.basis, self.size, Turn::Linear);
-        let report =
-            jacobi::diagonalise_turning(self.covariance, self.size, limits, &mut |p, q, rotation| {
-                basis.turn(p, q, rotation);
-                companions.iter_mut().for_each(|companion| companion.turn(p, q, rotation));
-            });
-        let mut cursor = self.cursor(Place::Orthogonality);
-        for _ in 0..report.rotations.min(jacobi::pairs(self.size + 1)) {
-            restore(self.basis, self.size, &mut cursor);
+        let size = self.size;
+        let mut care = self.cursor(Place::Orthogonality);
+        let Parts { covariance, basis, .. } = self.parts();
+        let mut columns = Companion::columns(basis, size, Turn::Linear);
+        let report = jacobi::diagonalise_turning(covariance, size, limits, &mut |p, q, rotation| {
+            columns.turn(p, q, rotation);
+            companions.iter_mut().for_each(|companion| companion.turn(p, q, rotation));
+        });
+        for _ in 0..report.rotations.min(jacobi::pairs(size + 1)) {
+            restore(basis, size, &mut care);
         }
-        self.set_cursor(Place::Orthogonality, cursor.normal(self.size + 1));
+        self.set_cursor(Place::Orthogonality, care.normal(size + 1));
         report
     }
 
@@ -210,20 +222,20 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         // In a null space the entries are rounding of the larger ones, and rotating them would waste the budget.
         let floor = T::EPSILON * self.trace();
         let (mut walk, mut care) = (self.cursor(Place::Walk), self.cursor(Place::Orthogonality));
-        let Self { size, covariance, basis, .. } = self;
+        let size = self.size;
+        let Parts { covariance, basis, .. } = self.parts();
         let walked = jacobi::walk(
             covariance,
-            *size,
+            size,
             &mut walk,
             Negligible { threshold, floor },
             budget,
             &mut |p, q, rotation| {
-                Companion::columns(basis, *size, Turn::Linear).rotate(p, q, rotation);
+                Companion::columns(basis, size, Turn::Linear).rotate(p, q, rotation);
                 companions.iter_mut().for_each(|companion| companion.rotate(p, q, rotation));
-                restore(basis, *size, &mut care);
+                restore(basis, size, &mut care);
             },
         );
-        let size = self.size;
         self.set_cursor(Place::Walk, walk.normal(size));
         self.set_cursor(Place::Orthogonality, care.normal(size + 1));
         walked
@@ -231,12 +243,12 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 
     fn cursor(&self, place: Place) -> Cursor {
         // Any word is a place: a saturating cast takes NaN to 0.
-        let word = |index: usize| self.cursors.get(index).map_or(0, |word| word.to_f64() as usize);
+        let word = |index: usize| self.words.get(index).map_or(0, |word| word.to_f64() as usize);
         Cursor { row: word(place as usize), column: word(place as usize + 1) }
     }
 
     fn set_cursor(&mut self, place: Place, cursor: Cursor) {
-        for (word, index) in self.cursors.iter_mut().skip(place as usize).zip([cursor.row, cursor.column]) {
+        for (word, index) in self.parts().cursors.iter_mut().skip(place as usize).zip([cursor.row, cursor.column]) {
             *word = T::from_usize(index);
         }
     }

@@ -10,7 +10,7 @@
 
 use crate::{
     Coordinates, Error, MatrixMut, MatrixRef, Scalar, Shape,
-    carve::Carver,
+    carve::cut,
     coordinates::HEADER_MARK,
     error::expect_length,
     factor::FactorMut,
@@ -65,20 +65,29 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     pub fn new(shape: Shape, buffer: &'a mut [T]) -> Result<Self, Error> {
         shape.check()?;
         expect_length("layer buffer", shape.words(), buffer.len())?;
-        let mut carver = Carver::new(buffer, "layer buffer", shape.words());
-        let mut take = |words| carver.take(words);
         let (m, n) = (shape.rows(), shape.columns());
-        let header = take(HEADER)?;
-        let input_factor = FactorMut::over(n, take(factor_words(n))?)?;
-        let output_factor = FactorMut::over(m, take(factor_words(m))?)?;
-        let (scalings, velocity) = (take(m * n)?, take(m * n)?);
-        let mut layer = Self { shape, header, input_factor, output_factor, scalings, velocity };
+        let mut rest = buffer;
+        // The length is right, so nothing is cut short.
+        let mut take = |words| cut(&mut rest, words).unwrap_or_default();
+        let mut layer = Self {
+            shape,
+            header: take(HEADER),
+            input_factor: FactorMut::over(n, take(factor_words(n))),
+            output_factor: FactorMut::over(m, take(factor_words(m))),
+            scalings: take(m * n),
+            velocity: take(m * n),
+        };
         if layer.mark(Mark::Started) == T::ZERO {
-            layer.input_factor.set_identity();
-            layer.output_factor.set_identity();
-            layer.set_mark(Mark::Started, T::ONE);
+            layer.start();
         }
         Ok(layer)
+    }
+
+    #[cold]
+    fn start(&mut self) {
+        self.input_factor.set_identity();
+        self.output_factor.set_identity();
+        self.set_mark(Mark::Started, T::ONE);
     }
 
     /// The same view for a shorter time.
