@@ -3,7 +3,7 @@
 //! A rotation in the plane (p, q) changes line p and line q of each: columns on the input side, rows on the output side.
 //! *Cost*: 8 operations a pair of words that turns like a vector, 5 a pair of second moments. An empty matrix is left alone.
 
-use crate::{Scalar, jacobi::Rotation};
+use crate::{Scalar, rotation::Rotation};
 
 /// How the values of a companion change under a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

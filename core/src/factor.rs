@@ -224,18 +224,14 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         let (mut walk, mut care) = (self.cursor(Place::Walk), self.cursor(Place::Orthogonality));
         let size = self.size;
         let Parts { covariance, basis, .. } = self.parts();
-        let walked = jacobi::walk(
-            covariance,
-            size,
-            &mut walk,
-            Negligible { threshold, floor },
-            budget,
-            &mut |p, q, rotation| {
-                Companion::columns(basis, size, Turn::Linear).rotate(p, q, rotation);
-                companions.iter_mut().for_each(|companion| companion.rotate(p, q, rotation));
-                restore(basis, size, &mut care);
-            },
-        );
+        let (negligible, mut walked) = (Negligible { threshold, floor }, Walked { rotations: 0, checks: 0 });
+        while let Some((p, q, rotation)) =
+            jacobi::next(covariance, size, &mut walk, negligible, budget, &mut walked)
+        {
+            Companion::columns(basis, size, Turn::Linear).rotate(p, q, &rotation);
+            companions.iter_mut().for_each(|companion| companion.rotate(p, q, &rotation));
+            restore(basis, size, &mut care);
+        }
         self.set_cursor(Place::Walk, walk.normal(size));
         self.set_cursor(Place::Orthogonality, care.normal(size + 1));
         walked
@@ -248,7 +244,9 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 
     fn set_cursor(&mut self, place: Place, cursor: Cursor) {
-        for (word, index) in self.parts().cursors.iter_mut().skip(place as usize).zip([cursor.row, cursor.column]) {
+        for (word, index) in
+            self.parts().cursors.iter_mut().skip(place as usize).zip([cursor.row, cursor.column])
+        {
             *word = T::from_usize(index);
         }
     }

@@ -26,8 +26,11 @@
 //! on sweeps (30 for `f32`, 40 for `f64`) ends it; C and U are valid all the same. A [`walk`] does a part of a sweep, from a
 //! stored [`Cursor`] on, and cannot fail.
 
-pub use crate::companion::{Companion, Turn};
 use crate::{Error, MatrixRef, Scalar, error::expect_length, guard, shape::packed_words};
+pub use crate::{
+    companion::{Companion, Turn},
+    rotation::Rotation,
+};
 
 /// When a solve ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,43 +121,6 @@ impl Cursor {
 /// n (n-1) / 2, the pairs of a sweep.
 pub fn pairs(size: usize) -> u32 {
     u32::try_from(packed_words(size.saturating_sub(1))).unwrap_or(u32::MAX)
-}
-
-/// One plane rotation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rotation<T> {
-    tangent: T,
-    sine: T,
-    ratio: T,
-}
-
-impl<T: Scalar> Rotation<T> {
-    /// The rotation by at most 45 degrees that annihilates c_pq.
-    pub fn annihilating(c_pp: T, c_qq: T, c_pq: T) -> Self {
-        let theta = T::HALF * ((c_qq - c_pp) / c_pq);
-        let size = theta.abs();
-        // Beyond 1/eps the square root is |theta| to the last bit, and theta^2 could overflow.
-        let tangent = if size * T::EPSILON > T::ONE {
-            T::HALF / size
-        } else {
-            T::ONE / (size + (size * size + T::ONE).sqrt())
-        };
-        let tangent = if theta < T::ZERO { -tangent } else { tangent };
-        let cosine = T::ONE / (tangent * tangent + T::ONE).sqrt();
-        let sine = tangent * cosine;
-        Self { tangent, sine, ratio: sine / (T::ONE + cosine) }
-    }
-
-    /// The pair (x, y) turned.
-    pub(crate) fn turned(&self, x: T, y: T) -> (T, T) {
-        (x - self.sine * (y + self.ratio * x), y + self.sine * (x - self.ratio * y))
-    }
-
-    /// The pair of second moments (x, y) turned: the diagonal of the rotated diagonal. Keeps the sum and the sign.
-    pub(crate) fn turned_moments(&self, x: T, y: T) -> (T, T) {
-        let moved = self.sine * self.sine * (x - y);
-        (x - moved, y + moved)
-    }
 }
 
 /// Index of c_ij, i <= j, in the packed upper triangle: columns one after another.
@@ -368,20 +334,35 @@ pub fn walk<T: Scalar>(
     budget: Budget,
     turn: &mut dyn FnMut(usize, usize, &Rotation<T>),
 ) -> Walked {
-    let size = within(size, packed);
     let mut walked = Walked { rotations: 0, checks: 0 };
-    while walked.rotations < budget.rotations {
-        let Some((p, q)) = seek(packed, size, cursor, negligible, budget.checks, &mut walked.checks) else {
-            break;
-        };
-        let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
-        let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
-        let rotation = Rotation::annihilating(c_pp, c_qq, c_pq);
-        rotate_packed(packed, size, p, q, c_pq, &rotation);
+    while let Some((p, q, rotation)) = next(packed, size, cursor, negligible, budget, &mut walked) {
         turn(p, q, &rotation);
-        walked.rotations += 1;
     }
     walked
+}
+
+/// Rotates the next pair of a [`walk`] and returns it, or `None` when the budget is spent. So its frame is gone when the
+/// companions turn.
+#[inline(never)]
+pub(crate) fn next<T: Scalar>(
+    packed: &mut [T],
+    size: usize,
+    cursor: &mut Cursor,
+    negligible: Negligible<T>,
+    budget: Budget,
+    walked: &mut Walked,
+) -> Option<(usize, usize, Rotation<T>)> {
+    let size = within(size, packed);
+    if walked.rotations >= budget.rotations {
+        return None;
+    }
+    let (p, q) = seek(packed, size, cursor, negligible, budget.checks, &mut walked.checks)?;
+    let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
+    let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
+    let rotation = Rotation::annihilating(c_pp, c_qq, c_pq);
+    rotate_packed(packed, size, p, q, c_pq, &rotation);
+    walked.rotations += 1;
+    Some((p, q, rotation))
 }
 
 /// The next pair from the cursor on whose c_pq is not negligible, or `None` once so many pairs have been looked at.
@@ -447,7 +428,7 @@ fn rotate_packed<T: Scalar>(
     rotation: &Rotation<T>,
 ) {
     turn_packed(packed, size, p, q, |x, y| rotation.turned(x, y));
-    let shift = rotation.tangent * c_pq;
+    let shift = rotation.tangent() * c_pq;
     if let Ok([c_pp, c_pq, c_qq]) =
         packed.get_disjoint_mut([packed_index(p, p), packed_index(p, q), packed_index(q, q)])
     {

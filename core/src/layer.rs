@@ -65,22 +65,26 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     pub fn new(shape: Shape, buffer: &'a mut [T]) -> Result<Self, Error> {
         shape.check()?;
         expect_length("layer buffer", shape.words(), buffer.len())?;
+        let mut layer = Self::over(shape, buffer);
+        if layer.mark(Mark::Started) == T::ZERO {
+            layer.start();
+        }
+        Ok(layer)
+    }
+
+    /// Views a buffer of the right length that has been a layer before.
+    pub(crate) fn over(shape: Shape, buffer: &'a mut [T]) -> Self {
         let (m, n) = (shape.rows(), shape.columns());
         let mut rest = buffer;
-        // The length is right, so nothing is cut short.
         let mut take = |words| cut(&mut rest, words).unwrap_or_default();
-        let mut layer = Self {
+        Self {
             shape,
             header: take(HEADER),
             input_factor: FactorMut::over(n, take(factor_words(n))),
             output_factor: FactorMut::over(m, take(factor_words(m))),
             scalings: take(m * n),
             velocity: take(m * n),
-        };
-        if layer.mark(Mark::Started) == T::ZERO {
-            layer.start();
         }
-        Ok(layer)
     }
 
     #[cold]

@@ -69,6 +69,7 @@ mod preconditioner;
 mod progress;
 mod refresh;
 mod room;
+mod rotation;
 mod scalar;
 mod scalings;
 pub mod shape;

@@ -115,17 +115,23 @@ pub(crate) fn refresh<T: Scalar>(
         layer.forget_factors();
         return Effect { rotations: 0, operations: 0, failed: true };
     }
-    let (m, n) = (layer.shape().rows(), layer.shape().columns());
-    let examples = in_flight.activations.len() / n.max(1);
-    let flight = Flight { examples, fisher: in_flight.fisher_gradients.len() / m.max(1) };
-    let [on_input, on_output] = rotation_operations(layer.shape(), layer.coordinates(), flight);
-    let input = one_side(layer, in_flight, Side::Input, effort, on_input);
-    let output = one_side(layer, in_flight, Side::Output, effort, on_output);
+    let input = one_side(layer, in_flight, Side::Input, effort);
+    let output = one_side(layer, in_flight, Side::Output, effort);
     Effect {
         rotations: input.rotations + output.rotations,
         operations: input.operations + output.operations,
         failed: input.failed || output.failed,
     }
+}
+
+/// Operations of one rotation on this side.
+#[inline(never)]
+fn each_rotation<T: Scalar>(layer: &LayerMut<'_, T>, in_flight: &InFlight<'_, T>, side: Side) -> u64 {
+    let (m, n) = (layer.shape().rows().max(1), layer.shape().columns().max(1));
+    let (examples, fisher) = (in_flight.activations.len() / n, in_flight.fisher_gradients.len() / m);
+    let [input, output] =
+        rotation_operations(layer.shape(), layer.coordinates(), Flight { examples, fisher });
+    if side == Side::Input { input } else { output }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -134,15 +140,15 @@ enum Side {
     Output,
 }
 
-/// One side; a rotation costs `each` operations.
+/// One side.
 #[inline(never)]
 fn one_side<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
     side: Side,
     effort: Effort<T>,
-    each: u64,
 ) -> Effect {
+    let each = each_rotation(layer, in_flight, side);
     let m = layer.shape().rows();
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
     let parts = layer.parts_mut();

@@ -61,6 +61,7 @@ impl<'a, T: Scalar> Room<'a, T> {
         }
     }
 
+    #[inline(never)]
     pub(crate) fn check(&self, layer: usize, batch: usize) -> Result<(), Reason> {
         let limit = guard::limit(self.layer.shape(), batch);
         let turning = self.layer.coordinates() == Coordinates::Eigenbasis;
@@ -113,13 +114,23 @@ impl<'a, T: Scalar> Room<'a, T> {
     }
 
     /// Blends the projected Fisher gradients into B.
-    pub(crate) fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
+    pub(crate) fn measure_output(
+        &mut self,
+        counted: &mut Counted<'_, T>,
+        measured: &Range<usize>,
+        blend: Blend<T>,
+    ) {
         let Self { layer, projected_gradients, projected_fisher, scratch, .. } = self;
         let projected = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
         layer.output_factor_mut().observe(counted, projected, blend, scratch);
     }
 
-    pub(crate) fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
+    pub(crate) fn measure_scalings(
+        &mut self,
+        counted: &mut Counted<'_, T>,
+        measured: &Range<usize>,
+        blend: Blend<T>,
+    ) {
         let Self { layer, projected_activations, projected_gradients, projected_fisher, scratch, .. } = self;
         let gradients = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
         let activations = part(projected_activations, layer.shape().columns(), measured);
@@ -153,7 +164,9 @@ impl<'a, T: Scalar> Room<'a, T> {
 }
 
 /// A room by reference: it is large, and a move would take its size of the stack again.
-pub(crate) fn opened<'r, 'a, T>(room: &'r mut Result<Room<'a, T>, Error>) -> Result<&'r mut Room<'a, T>, Error> {
+pub(crate) fn opened<'r, 'a, T>(
+    room: &'r mut Result<Room<'a, T>, Error>,
+) -> Result<&'r mut Room<'a, T>, Error> {
     room.as_mut().map_err(|error| *error)
 }
 

@@ -5,10 +5,11 @@
 //! before any write; bad numbers are [`Outcome::Skipped`].
 
 use super::{
-    Loss, Net, Targets,
+    Net, Targets,
     memory::Memory,
     passes::{self, Side, Source},
     random::Stream,
+    rooms::LearnerRooms,
     weights::expect_turnable,
 };
 use crate::{
@@ -17,10 +18,9 @@ use crate::{
     error::expect_length,
     kernels::Counted,
     refresh::{self, Effort, InFlight},
-    room::{Room, Rooms},
     step::{self, Run, Stop},
 };
-use core::{mem::take, ops::Range};
+use core::ops::Range;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,7 +95,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
             return Err(Error::Empty { argument: "capacity" });
         }
         let mut memory = Memory::new(&net, capacity, memory)?;
-        // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state.
+        // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state, and
+        // that later views need no check.
         memory.slots(0).0.try_for_each(|slot| LayerMut::new(*slot.dense.shape(), slot.state).map(drop))?;
         Ok(Self { net, config, kernels: &Reference, progress, events: EventLog::default(), memory })
     }
@@ -151,7 +152,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// [`turning_limit`](crate::guard::turning_limit): before any write.
     pub fn rotate(&mut self, rotations: u32) -> Result<u64, Error> {
         for slot in self.memory.slots(0).0 {
-            let layer = LayerMut::new(*slot.dense.shape(), slot.state)?;
+            let layer = LayerMut::over(*slot.dense.shape(), slot.state);
             if layer.coordinates() == Coordinates::Eigenbasis {
                 expect_turnable(slot.dense.shape(), slot.weights)?;
             }
@@ -177,7 +178,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     fn rotate_once(&mut self, threshold: T) -> Result<u64, Error> {
         let mut done = 0;
         for slot in self.memory.slots(0).0 {
-            let mut layer = LayerMut::new(*slot.dense.shape(), slot.state)?;
+            let mut layer = LayerMut::over(*slot.dense.shape(), slot.state);
             let mut in_flight = InFlight {
                 weights: slot.weights,
                 activations: &mut [],
@@ -451,65 +452,5 @@ impl<'a, T: Scalar> Learner<'a, T> {
             Outcome::Degraded(reason) => self.events.write(Event { step, skipped: false, reason }),
         }
         self.progress.finish(outcome, batch, operations);
-    }
-}
-
-/// The learner's layers, as the corridor sees them.
-struct LearnerRooms<'r, 'a, T> {
-    memory: &'r mut Memory<'a, T>,
-    net: &'r Net<'a>,
-    fisher: Fisher,
-    counted: Counted<'r, T>,
-    inputs: &'r [T],
-    batch: usize,
-    measured: Range<usize>,
-}
-
-impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
-    fn layers(&self) -> usize {
-        self.net.layers().len()
-    }
-
-    fn room(&mut self, index: usize) -> Result<Room<'_, T>, Error> {
-        let inputs = self.inputs;
-        let (mut slots, scratch) = self.memory.slots(self.batch);
-        let below = if index > 0 { slots.pick(index - 1, |below| below.outputs) } else { None };
-        let Some(slot) = &mut slots.next() else {
-            return Err(Error::OutOfRange { argument: "layer", index });
-        };
-        let columns = if self.fisher == Fisher::Empirical { 0 } else { self.measured.len() };
-        let words = columns * slot.dense.shape().rows();
-        Ok(Room {
-            layer: LayerMut::new(*slot.dense.shape(), take(&mut slot.state))?,
-            weights: take(&mut slot.weights),
-            activations: below.map_or(inputs, |below| &*below),
-            gradients: take::<&mut [T]>(&mut slot.gradients),
-            fisher_gradients: take(&mut slot.fisher_gradients).get(..words).unwrap_or_default(),
-            projected_activations: take(&mut slot.projected_activations),
-            projected_gradients: take(&mut slot.projected_gradients),
-            projected_fisher: take(&mut slot.projected_fisher).get_mut(..words).unwrap_or_default(),
-            mean_gradient: take(&mut slot.mean_gradient),
-            scratch,
-        })
-    }
-
-    fn passes(&self) -> usize {
-        Loss::passes(self.fisher, self.net.outputs())
-    }
-
-    fn load(&mut self, pass: usize) -> Result<(), Error> {
-        if self.fisher == Fisher::Exact {
-            let loss = self.net.loss();
-            passes::backward(
-                self.memory,
-                &mut self.counted,
-                loss,
-                Source::Exact(pass),
-                Side::Fisher,
-                &self.measured,
-                self.batch,
-            );
-        }
-        Ok(())
     }
 }

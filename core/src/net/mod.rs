@@ -30,6 +30,7 @@ mod memory;
 mod passes;
 mod random;
 mod rejection;
+mod rooms;
 mod saved;
 mod weights;
 

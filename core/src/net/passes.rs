@@ -63,8 +63,7 @@ impl<T: Scalar> Slot<'_, T> {
     fn pre_activate(&mut self, counted: &mut Counted<'_, T>, below: &[T], batch: usize) {
         let shape = *self.dense.shape();
         let (m, n) = (shape.rows(), shape.columns());
-        let layer = LayerMut::new(shape, self.state);
-        let Ok(layer) = &layer else { return };
+        let layer = LayerMut::over(shape, self.state);
         let weights = MatrixRef::over(self.weights, m, n);
         let below = MatrixRef::over(below, shape.inputs(), batch);
         let z = MatrixMut::over(self.pre_activations, m, batch);
@@ -100,8 +99,7 @@ impl<T: Scalar> Slot<'_, T> {
     ) {
         let (shape, count) = (*self.dense.shape(), examples.len());
         let (m, n) = (shape.rows(), shape.columns());
-        let layer = LayerMut::new(shape, self.state);
-        let Ok(layer) = &layer else { return };
+        let layer = LayerMut::over(shape, self.state);
         let weights = MatrixRef::over(self.weights, m, n);
         let (gradients, projected) = match side {
             Side::Training => (&*self.gradients, &mut *self.projected_gradients),
