@@ -289,7 +289,7 @@ impl<T: Scalar> Config<T> {
 
     /// The most examples of a batch of N that one step can take into the statistics.
     pub fn measured_at_most(&self, batch: usize) -> usize {
-        let share = libm::ceil(self.statistics_share.to_f64() * batch as f64) as usize;
+        let share = self.statistics_share.share_of(batch as u64) as usize;
         share.clamp(1, batch.max(1))
     }
 

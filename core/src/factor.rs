@@ -239,7 +239,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 
     fn cursor(&self, place: Place) -> Cursor {
         // Any word is a place: a saturating cast takes NaN to 0.
-        let word = |index: usize| self.words.get(index).map_or(0, |word| word.to_f64() as usize);
+        let word = |index: usize| self.words.get(index).map_or(0, |word| word.to_usize());
         Cursor { row: word(place as usize), column: word(place as usize + 1) }
     }
 

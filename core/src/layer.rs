@@ -224,11 +224,11 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     /// How many refreshes in a row did not converge.
     pub fn failed_refreshes(&self) -> u32 {
-        self.mark(Mark::FailedRefreshes).to_f64() as u32
+        u32::try_from(self.mark(Mark::FailedRefreshes).to_usize()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn set_failed_refreshes(&mut self, count: u32) {
-        self.set_mark(Mark::FailedRefreshes, T::from_f64(f64::from(count)));
+        self.set_mark(Mark::FailedRefreshes, T::from_usize(count as usize));
     }
 
     /// Moves the stored weight of the factors on and returns the share of the new batch in them.

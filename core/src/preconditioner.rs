@@ -12,6 +12,7 @@ use crate::{
     guard,
     kernels::Counted,
     precondition,
+    progress::is_due,
     room::{Room, Rooms},
     step::{self, Run, Stop},
 };
@@ -126,7 +127,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         };
         let counted = Counted::new(self.kernels);
         // The caller chooses what enters the statistics by what is passed.
-        let due = self.progress.steps.is_multiple_of(u64::from(self.config.statistics_period));
+        let due = is_due(self.progress.steps, self.config.statistics_period);
         let measured = if due { 0..batch } else { 0..0 };
         let mut run = Run {
             config: self.config,

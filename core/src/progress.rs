@@ -87,6 +87,21 @@ impl<T: Scalar> Progress<T> {
     }
 }
 
+/// Whether a counter is a multiple of a period, without the division of 64 bits, which a device has to bring along.
+pub(crate) fn is_due(counter: u64, period: u32) -> bool {
+    let period = period.max(1);
+    let (high, low) = ((counter >> 32) as u32, counter as u32);
+    if high == 0 {
+        return low.is_multiple_of(period);
+    }
+    let (mut rest, period) = (u64::from(high % period), u64::from(period));
+    for place in (0..32).rev() {
+        rest = (rest << 1) | u64::from((low >> place) & 1);
+        rest -= if rest >= period { period } else { 0 };
+    }
+    rest == 0
+}
+
 /// Why a step was skipped or degraded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

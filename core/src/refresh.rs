@@ -9,6 +9,7 @@
 use crate::{
     Config, Coordinates, LayerMut, Refresh, Scalar, Shape,
     jacobi::{self, Budget, Companion, Limits, Turn},
+    progress::is_due,
 };
 
 /// What of the present step turns along, besides the layer's own state. Empty slices are left out.
@@ -37,7 +38,7 @@ impl<T: Scalar> Effort<T> {
     pub(crate) fn due(config: &Config<T>, steps: u64, examples: usize) -> Option<Self> {
         match config.refresh {
             Refresh::Periodic { period, limits, .. } => {
-                steps.is_multiple_of(u64::from(period)).then_some(Effort::Solve(limits))
+                is_due(steps, period).then_some(Effort::Solve(limits))
             }
             Refresh::Rotations { per_step, threshold } => {
                 (examples > 0).then_some(Effort::Rotate { rotations: per_step, examples, threshold })

@@ -61,6 +61,11 @@ pub trait Scalar:
     fn from_bit_pattern(pattern: u64) -> Self;
     /// The nearest scalar to a count.
     fn from_usize(value: usize) -> Self;
+    /// The whole number nearest below, at least 0 and at most the largest; 0 for NaN.
+    fn to_usize(self) -> usize;
+    /// This share, in [0, 1], of a count, rounded up. To the unit for counts below 2^40 in `f32` (by whole numbers: a device
+    /// has no fast `f64`), and below 2^53 in `f64`.
+    fn share_of(self, count: u64) -> u64;
     /// A uniform number in [0, 1) from 64 random bits; both precisions take the leading bits.
     fn from_unit_bits(bits: u64) -> Self;
     /// Absolute value.
@@ -102,7 +107,7 @@ fn is_nan<T: Scalar>(value: T) -> bool {
 
 macro_rules! scalar {
     ($type:ident, $bits:ident, $sweeps:literal, $safe:literal, $mantissa:literal,
-     $sqrt:ident, $exp:ident, $ln:ident, $ln_1p:ident, $tanh:ident, $cos:ident, $erf:ident, $frexp:ident, $scale:ident) => {
+     $sqrt:ident, $exp:ident, $ln:ident, $ln_1p:ident, $tanh:ident, $cos:ident, $erf:ident, $frexp:ident, $scale:ident, $share:ident) => {
         impl Scalar for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -130,6 +135,12 @@ macro_rules! scalar {
             }
             fn from_usize(value: usize) -> Self {
                 value as $type
+            }
+            fn to_usize(self) -> usize {
+                self as usize
+            }
+            fn share_of(self, count: u64) -> u64 {
+                $share(self, count)
             }
             fn from_unit_bits(bits: u64) -> Self {
                 // The leading bits that the mantissa holds, times 2^-mantissa: never rounds up to 1.
@@ -172,5 +183,24 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, u32, 30, 50, 24, sqrtf, expf, logf, log1pf, tanhf, cosf, erff, frexpf, scalbnf);
-scalar!(f64, u64, 40, 400, 53, sqrt, exp, log, log1p, tanh, cos, erf, frexp, scalbn);
+scalar!(f32, u32, 30, 50, 24, sqrtf, expf, logf, log1pf, tanhf, cosf, erff, frexpf, scalbnf, single_share_of);
+scalar!(f64, u64, 40, 400, 53, sqrt, exp, log, log1p, tanh, cos, erf, frexp, scalbn, double_share_of);
+
+fn double_share_of(share: f64, count: u64) -> u64 {
+    libm::ceil(share * count as f64) as u64
+}
+
+/// share = mantissa 2^-shift.
+fn single_share_of(share: f32, count: u64) -> u64 {
+    if share >= 1.0 {
+        return count;
+    }
+    let (exponent, fraction) = ((share.to_bits() >> 23) & 0xFF, share.to_bits() & 0x7F_FFFF);
+    let mantissa = if exponent == 0 { fraction } else { fraction | 0x80_0000 };
+    let (count, shift) = if count >> 40 == 0 { (count, 150) } else { (count >> 24, 126) };
+    let product = count * u64::from(mantissa);
+    match shift - exponent.max(1).min(shift) {
+        shift @ ..64 => (product >> shift) + u64::from(product & !(u64::MAX << shift) != 0),
+        _ => u64::from(product > 0),
+    }
+}

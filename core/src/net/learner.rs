@@ -17,6 +17,7 @@ use crate::{
     Reference, Refresh, Scalar,
     error::expect_length,
     kernels::Counted,
+    progress::is_due,
     refresh::{self, Effort, InFlight},
     step::{self, Run, Stop},
 };
@@ -383,21 +384,21 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// whatever order they come.
     fn measured(&self, stream: &mut Stream, batch: usize) -> (Range<usize>, usize) {
         let Config { statistics_share: share, statistics_period: period, .. } = self.config;
-        if !self.progress.steps.is_multiple_of(u64::from(period)) {
+        if !is_due(self.progress.steps, period) {
             return (0..0, 0);
         }
         if share == T::ONE {
             return (0..batch, batch);
         }
         // Rounded up, so that the very first example is measured.
-        let due = |examples: u64| libm::ceil(share.to_f64() * examples as f64) as u64;
         let before = self.progress.examples;
-        // Beyond 2^53 examples the difference is rounded.
-        let count = ((due(before.saturating_add(batch as u64)) - due(before)) as usize).min(batch);
+        // Beyond so many examples as a share can be taken of exactly, the difference is rounded.
+        let due = share.share_of(before.saturating_add(batch as u64)).saturating_sub(share.share_of(before));
+        let count = (due as usize).min(batch);
         if count == 0 {
             return (0..0, 0);
         }
-        let drawn = (stream.uniform::<T>() * T::from_usize(batch)).to_f64() as usize;
+        let drawn = (stream.uniform::<T>() * T::from_usize(batch)).to_usize();
         let start = drawn.min(batch - 1) / count * count;
         (start..(start + count).min(batch), count)
     }
@@ -427,7 +428,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         predicted: T,
     ) -> Result<Option<T>, Error> {
         let Some(adaptation) = self.config.adaptation else { return Ok(None) };
-        if !self.progress.steps.saturating_add(1).is_multiple_of(u64::from(adaptation.interval)) {
+        if !is_due(self.progress.steps.saturating_add(1), adaptation.interval) {
             return Ok(None);
         }
         let change = self.measure(counted, inputs, targets)?.loss - loss;

@@ -218,10 +218,10 @@ impl Loss {
         match self {
             Loss::BinaryCrossEntropy => (sigmoid(h) * sigmoid(-h)).sqrt(),
             Loss::Huber(width) => {
-                let half_square = T::from_f64(0.5 * width * width);
+                let width = T::from_f64(width);
                 let core = T::from_f64(2.506_628_274_631_000_5)
-                    * T::from_f64(width * core::f64::consts::FRAC_1_SQRT_2).erf();
-                let tails = T::from_f64(2.0 / width) * (-half_square).exp();
+                    * (width * T::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf();
+                let tails = T::from_f64(2.0) / width * (-(T::HALF * width * width)).exp();
                 (core / (core + tails)).sqrt()
             }
             Loss::SquaredError | Loss::SoftmaxCrossEntropy => T::ONE,
