@@ -1,8 +1,8 @@
 //! Settings: plain data, separate from state. [`Config::check`] refuses what is out of range.
 
 use crate::{
-    Error, LayerMut, Progress, Scalar,
-    damping::{Adaptation, Damping, LayerDamping},
+    Error, LayerMut, Progress, Scalar, Shape,
+    damping::{self, Adaptation, Damping, LayerDamping},
     jacobi::Limits,
 };
 
@@ -171,6 +171,16 @@ pub enum Clip<T> {
     PerParameter(T),
 }
 
+/// What the damping of a layer depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<T> {
+    pub(crate) shape: Shape,
+    /// Of S.
+    pub(crate) mean: T,
+    /// The stored weight of the factors.
+    pub(crate) weight: T,
+}
+
 /// All settings of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -295,18 +305,20 @@ impl<T: Scalar> Config<T> {
 
     /// The damping of a layer in this state of a run.
     pub fn damping_of(&self, layer: &LayerMut<'_, T>, progress: &Progress<T>) -> LayerDamping<T> {
-        self.damping_with(layer, progress, layer.mean_scaling())
+        let known =
+            Known { shape: *layer.shape(), mean: layer.mean_scaling(), weight: layer.factor_weight() };
+        self.damping_with(known, progress, || damping::pi(layer))
     }
 
-    /// The same with a mean of S that is known already.
+    /// The same from what is known of the layer already; pi is worked out where it is asked for.
     pub(crate) fn damping_with(
         &self,
-        layer: &LayerMut<'_, T>,
+        known: Known<T>,
         progress: &Progress<T>,
-        mean: T,
+        pi: impl FnOnce() -> T,
     ) -> LayerDamping<T> {
-        let examples = self.factors.held(layer.factor_weight()) / self.statistics_share;
-        self.damping.of_layer(layer, mean, progress.damping_multiplier, examples)
+        let examples = self.factors.held(known.weight) / self.statistics_share;
+        self.damping.of_layer(&known.shape, known.mean, progress.damping_multiplier, examples, pi)
     }
 
     /// Refuses settings out of range.

@@ -14,7 +14,7 @@
 //! Levenberg-Marquardt adaptation (ibid., section 6.5) compares the change of the loss with the quadratic model
 //! M = K . d + d (S + lambda) d / 2 of the step d in the eigenbasis, where it costs m n operations and no product.
 
-use crate::{Error, Scalar, config::expect, layer::LayerMut};
+use crate::{Error, Scalar, Shape, config::expect, layer::LayerMut};
 
 /// How the scalings are damped.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,23 +55,24 @@ impl<T: Scalar> Damping<T> {
     /// factors.
     pub(crate) fn of_layer(
         &self,
-        layer: &LayerMut<'_, T>,
+        shape: &Shape,
         mean: T,
         multiplier: T,
         examples: T,
+        pi: impl FnOnce() -> T,
     ) -> LayerDamping<T> {
         let floored = |value: T| value.maximum(T::from_f64(Self::MINIMUM));
         match *self {
             Damping::Absolute(lambda) => LayerDamping::Sum(floored(lambda * multiplier)),
             Damping::RelativeToMean(share) => LayerDamping::Sum(floored(share * multiplier * mean)),
             Damping::Shrunk(lambda) => {
-                let unknown = T::from_usize(layer.shape().longest_side()) * T::from_f64(2.0);
+                let unknown = T::from_usize(shape.longest_side()) * T::from_f64(2.0);
                 let share = unknown / (unknown + examples);
                 LayerDamping::Sum(floored((lambda + share * share * mean) * multiplier))
             }
             Damping::Factored(lambda) => {
                 let root = floored(lambda * multiplier).sqrt();
-                let pi = pi(layer);
+                let pi = pi();
                 LayerDamping::Factored { a: root * pi, b: root / pi }
             }
         }
@@ -80,8 +81,13 @@ impl<T: Scalar> Damping<T> {
 
 /// K-FAC's pi = sqrt((tr A / n) / (tr B / m)); 1 when either factor is zero.
 pub fn pi<T: Scalar>(layer: &LayerMut<'_, T>) -> T {
-    let mean_a = layer.input_factor().trace() / T::from_usize(layer.shape().columns());
-    let mean_b = layer.output_factor().trace() / T::from_usize(layer.shape().rows());
+    pi_of_traces(layer.shape(), layer.input_factor().trace(), layer.output_factor().trace())
+}
+
+/// The same from the traces of A and B.
+pub(crate) fn pi_of_traces<T: Scalar>(shape: &Shape, trace_a: T, trace_b: T) -> T {
+    let mean_a = trace_a / T::from_usize(shape.columns());
+    let mean_b = trace_b / T::from_usize(shape.rows());
     // Each root on its own: the quotient of a large and a small mean could overflow.
     if mean_a > T::ZERO && mean_b > T::ZERO { mean_a.sqrt() / mean_b.sqrt() } else { T::ONE }
 }

@@ -269,22 +269,24 @@ fn add_columns<T: Scalar>(
 }
 
 /// Kernels that count what they are asked to do: multiplications and additions, the products' shares only.
-pub(crate) struct Counted<'a, T> {
+pub struct Counted<'a, T> {
     kernels: &'a dyn Kernels<T>,
     operations: u64,
 }
 
 impl<'a, T: Scalar> Counted<'a, T> {
-    pub(crate) fn new(kernels: &'a dyn Kernels<T>) -> Self {
+    /// A count that starts at zero.
+    pub fn new(kernels: &'a dyn Kernels<T>) -> Self {
         Self { kernels, operations: 0 }
     }
 
-    pub(crate) fn operations(&self) -> u64 {
+    /// The operations so far.
+    pub fn operations(&self) -> u64 {
         self.operations
     }
 
     /// Adds work done outside the products.
-    pub(crate) fn add(&mut self, operations: usize) {
+    pub fn add(&mut self, operations: usize) {
         self.operations = self.operations.saturating_add(operations as u64);
     }
 

@@ -11,9 +11,9 @@
 use crate::{
     Coordinates, Error, MatrixMut, MatrixRef, Scalar, Shape,
     carve::cut,
-    coordinates::HEADER_MARK,
     error::expect_length,
     factor::FactorMut,
+    marks::{Mark, Marks},
     shape::{HEADER, factor_words},
 };
 
@@ -34,18 +34,6 @@ pub(crate) struct Parts<'m, 'a, T> {
     pub(crate) output_factor: &'m mut FactorMut<'a, T>,
     pub(crate) scalings: &'m mut [T],
     pub(crate) velocity: &'m mut [T],
-}
-
-/// Positions in the header.
-#[derive(Clone, Copy)]
-enum Mark {
-    Started = 0,
-    FactorWeight = 1,
-    ScalingWeight = 2,
-    FailedRefreshes = 3,
-    Coordinates = HEADER_MARK as isize,
-    Reach = 5,
-    MeanScaling = 6,
 }
 
 impl<'a, T: Scalar> LayerMut<'a, T> {
@@ -183,7 +171,8 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         }
         self.scalings.iter_mut().zip(scalings.as_slice()).for_each(|(into, from)| *into = *from);
         self.set_mark(Mark::ScalingWeight, T::ONE);
-        self.note_mean_scaling();
+        let mean = self.mean_scaling();
+        self.marks().note_mean_scaling(mean);
         Ok(())
     }
 
@@ -192,20 +181,9 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         Coordinates::of(self.header)
     }
 
-    pub(crate) fn set_coordinates(&mut self, coordinates: Coordinates) {
-        let eigenbasis = coordinates == Coordinates::Eigenbasis;
-        self.set_mark(Mark::Coordinates, if eigenbasis { T::ONE } else { T::ZERO });
-    }
-
-    /// Takes the mean of S once for all that one step asks of it.
-    pub(crate) fn note_mean_scaling(&mut self) {
-        let mean = self.mean_scaling();
-        self.set_mark(Mark::MeanScaling, mean);
-    }
-
-    /// The mean of S when it was last noted.
-    pub(crate) fn noted_mean_scaling(&self) -> T {
-        self.mark(Mark::MeanScaling)
+    /// The layer's scalars.
+    pub(crate) fn marks(&mut self) -> Marks<'_, T> {
+        Marks::over(self.header)
     }
 
     /// The typical reach of the preconditioned gradient: the running mean of the root mean square by which it changes a
@@ -214,27 +192,9 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         self.mark(Mark::Reach)
     }
 
-    /// Moves the typical reach towards a new one by this share. One that is not finite makes no mark.
-    pub(crate) fn note_reach(&mut self, reach: T, share: T) {
-        if reach.is_finite() && share.is_finite() {
-            let typical = self.mark(Mark::Reach);
-            self.set_mark(Mark::Reach, typical + share * (reach - typical));
-        }
-    }
-
     /// How many refreshes in a row did not converge.
     pub fn failed_refreshes(&self) -> u32 {
         u32::try_from(self.mark(Mark::FailedRefreshes).to_usize()).unwrap_or(u32::MAX)
-    }
-
-    pub(crate) fn set_failed_refreshes(&mut self, count: u32) {
-        self.set_mark(Mark::FailedRefreshes, T::from_usize(count as usize));
-    }
-
-    /// Moves the stored weight of the factors on and returns the share of the new batch in them.
-    pub(crate) fn advance_factors(&mut self, decay: T) -> T {
-        self.advance(Mark::FactorWeight, decay);
-        self.factor_share(decay)
     }
 
     /// Whether both factors hold numbers alone.
@@ -242,40 +202,9 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         self.input_factor.is_sound() && self.output_factor.is_sound()
     }
 
-    /// Lets the next batch take the whole of the factors, whatever they hold. The bases stay.
-    pub(crate) fn forget_factors(&mut self) {
-        self.set_mark(Mark::FactorWeight, T::ZERO);
-    }
-
     /// The stored weight of the factors.
     pub(crate) fn factor_weight(&self) -> T {
         self.mark(Mark::FactorWeight)
-    }
-
-    /// The share of the newest batch in the factors.
-    pub(crate) fn factor_share(&self, decay: T) -> T {
-        (T::ONE - decay) / self.mark(Mark::FactorWeight)
-    }
-
-    /// Moves the stored weight of the scalings on.
-    pub(crate) fn advance_scalings(&mut self, decay: T) {
-        self.advance(Mark::ScalingWeight, decay);
-    }
-
-    /// The share of the newest batch in the scalings.
-    pub(crate) fn scaling_share(&self, decay: T) -> T {
-        (T::ONE - decay) / self.mark(Mark::ScalingWeight)
-    }
-
-    /// Makes S count as a full average from now on.
-    pub(crate) fn fill_scaling_weight(&mut self) {
-        self.set_mark(Mark::ScalingWeight, T::ONE);
-    }
-
-    /// A debiased average: with w' = rho w + (1 - rho) the new batch has the share (1 - rho) / w', all of it at first.
-    fn advance(&mut self, mark: Mark, decay: T) {
-        let weight = decay * self.mark(mark) + (T::ONE - decay);
-        self.set_mark(mark, weight.minimum(T::ONE));
     }
 
     /// The layer's parts, all at once.
@@ -314,9 +243,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     fn set_mark(&mut self, mark: Mark, value: T) {
-        if let Some(word) = self.header.get_mut(mark as usize) {
-            *word = value;
-        }
+        self.marks().set(mark, value);
     }
 }
 

@@ -63,6 +63,7 @@ pub mod guard;
 pub mod jacobi;
 pub mod kernels;
 pub mod layer;
+pub mod marks;
 pub mod net;
 mod precondition;
 mod preconditioner;

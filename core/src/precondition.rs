@@ -43,20 +43,23 @@ impl<T: Scalar> Gradient<'_, T> {
     }
 }
 
-/// What a step would do, before it is done.
+/// What a step would do to one layer, before it is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Survey<T> {
+pub struct Survey<T> {
     /// K . D, the squared length of the preconditioned gradient in the Fisher metric.
-    pub(crate) length: T,
+    pub length: T,
     /// K . velocity.
-    pub(crate) agreement: T,
+    pub agreement: T,
     /// The squared length of the velocity in the same metric.
-    pub(crate) velocity_length: T,
+    pub velocity_length: T,
     /// The reach of D: the root mean square by which it changes a pre-activation, sqrt(sum D_ij^2 a_j / m), a = diag C_A.
-    pub(crate) reach: T,
-    largest_direction: T,
-    largest_velocity: T,
-    largest_weight: T,
+    pub reach: T,
+    /// max |D|.
+    pub largest_direction: T,
+    /// max |velocity|.
+    pub largest_velocity: T,
+    /// max |W|, as stored.
+    pub largest_weight: T,
 }
 
 impl<T: Scalar> Survey<T> {
@@ -71,18 +74,21 @@ impl<T: Scalar> Survey<T> {
 
 /// The numbers of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Plan<T> {
-    pub(crate) learning_rate: T,
-    pub(crate) momentum: T,
-    pub(crate) weight_decay: T,
+pub struct Plan<T> {
+    /// lr.
+    pub learning_rate: T,
+    /// mu, after the restart.
+    pub momentum: T,
+    /// Decoupled weight decay.
+    pub weight_decay: T,
     /// nu, by which the clip shortens the step.
-    pub(crate) shrink: T,
+    pub shrink: T,
 }
 
 impl<T: Scalar> Plan<T> {
     /// The same with this layer's step shortened further, so that a typical one changes its pre-activations by at most `limit`.
-    pub(crate) fn within_reach(self, layer: &LayerMut<'_, T>, limit: T) -> Self {
-        let reach = self.learning_rate * self.shrink * layer.typical_reach();
+    pub(crate) fn within_reach(self, typical: T, limit: T) -> Self {
+        let reach = self.learning_rate * self.shrink * typical;
         if reach > limit { Self { shrink: self.shrink * (limit / reach), ..self } } else { self }
     }
 

@@ -5,16 +5,14 @@
 //! [`Outcome::Skipped`].
 
 use crate::{
-    Config, Error, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reason, Reference, Scalar,
-    Shape,
+    Config, Error, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reference, Scalar, Shape,
     carve::Carver,
     error::expect_length,
     guard,
     kernels::Counted,
     precondition,
-    progress::is_due,
-    room::{Room, Rooms},
-    step::{self, Run, Stop},
+    room::Room,
+    step::{self, Rooms},
 };
 
 /// EKFAC for a single layer over caller-owned memory.
@@ -126,30 +124,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
             scratch: carver.rest(),
         };
         let counted = Counted::new(self.kernels);
-        // The caller chooses what enters the statistics by what is passed.
-        let due = is_due(self.progress.steps, self.config.statistics_period);
-        let measured = if due { 0..batch } else { 0..0 };
-        let mut run = Run {
-            config: self.config,
-            counted,
-            progress: self.progress,
-            batch,
-            measured,
-            measured_weight: batch,
-        };
-        let result = step::observe(&mut OneRoom(room), &mut run);
-        let operations = run.counted.operations();
-        let (outcome, result) = match result {
-            Ok(failed) => (step::after_refresh(failed), Ok(())),
-            Err(Stop::Refused(reason)) => (Outcome::Skipped(reason), Ok(())),
-            // The batch has entered the statistics all the same.
-            Err(Stop::Failed(error @ Error::RefreshFailed { layer })) => {
-                (Outcome::Degraded(Reason::NotConverged { layer }), Err(error))
-            }
-            Err(Stop::Failed(error)) => return Err(error),
-        };
-        self.progress.finish(outcome, batch, operations);
-        result.map(|()| outcome)
+        step::observe_all(&mut OneRoom(room), self.config, counted, self.progress, batch)
     }
 
     /// Writes U_B [ (U_B^T G U_A) / (S + lambda) ] U_A^T for a gradient in parameter coordinates, m x n. No state
@@ -201,6 +176,11 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
 }
 
 impl<T: Scalar> Rooms<T> for OneRoom<'_, T> {
+    type Room<'r>
+        = Room<'r, T>
+    where
+        Self: 'r;
+
     fn layers(&self) -> usize {
         1
     }

@@ -26,16 +26,23 @@ pub(crate) struct InFlight<'x, T> {
 
 /// How far a refresh goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Effort<T> {
+pub enum Effort<T> {
     /// To the limits of a solve.
     Solve(Limits<T>),
     /// So many rotations of pairs beyond the threshold, and n pairs looked at for each of so many examples, at most one sweep.
-    Rotate { rotations: u32, examples: usize, threshold: T },
+    Rotate {
+        /// Most rotations of a factor.
+        rotations: u32,
+        /// Examples in the statistics of the step.
+        examples: usize,
+        /// The threshold of [`Refresh::Rotations`].
+        threshold: T,
+    },
 }
 
 impl<T: Scalar> Effort<T> {
     /// What refresh is due at a step with so many examples in the statistics.
-    pub(crate) fn due(config: &Config<T>, steps: u64, examples: usize) -> Option<Self> {
+    pub fn due(config: &Config<T>, steps: u64, examples: usize) -> Option<Self> {
         match config.refresh {
             Refresh::Periodic { period, limits, .. } => {
                 is_due(steps, period).then_some(Effort::Solve(limits))
@@ -49,11 +56,13 @@ impl<T: Scalar> Effort<T> {
 
 /// What a refresh did, both sides together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Effect {
-    pub(crate) rotations: u64,
-    pub(crate) operations: u64,
+pub struct Effect {
+    /// Rotations done.
+    pub rotations: u64,
+    /// Operations done.
+    pub operations: u64,
     /// A solve to the end hit its cap, or the factors are not finite.
-    pub(crate) failed: bool,
+    pub failed: bool,
 }
 
 /// Columns of a step in flight that turn along.
@@ -113,7 +122,7 @@ pub(crate) fn refresh<T: Scalar>(
     effort: Effort<T>,
 ) -> Effect {
     if !layer.factors_are_sound() {
-        layer.forget_factors();
+        layer.marks().forget_factors();
         return Effect { rotations: 0, operations: 0, failed: true };
     }
     let input = one_side(layer, in_flight, Side::Input, effort);

@@ -1,11 +1,18 @@
-//! What one layer brings to a step, and its share of the work there.
+//! A layer on the host: core's own implementation of [`Stages`], over the slices that the learner or the caller lends.
 //!
-//! *Invariant*: the sizes of all slices follow from the layer's shape and the number of examples. *Cost*: see
-//! [`step`](crate::step). *Failure*: none but the gate's, which names the first offender.
+//! *Invariant*: nothing here knows the order of a step; [`step`](crate::step) does. *Cost* and *failure*: those of the kernels, and
+//! of [`refresh`](crate::refresh) and [`precondition`](crate::precondition).
 
 use crate::{
-    Blend, Coordinates, Error, LayerMut, MatrixMut, MatrixRef, Reason, Scalar, guard, kernels::Counted,
-    precondition::Gradient, scalings,
+    Blend, Coordinates, LayerMut, MatrixMut, MatrixRef, Reason, Scalar, Shape,
+    damping::LayerDamping,
+    guard,
+    kernels::Counted,
+    marks::Marks,
+    precondition::{self, Gradient, Plan, Survey},
+    refresh::{self, Effect, Effort, InFlight},
+    scalings,
+    step::Stages,
 };
 use core::ops::Range;
 
@@ -32,19 +39,6 @@ pub(crate) struct Room<'a, T> {
     pub(crate) scratch: &'a mut [T],
 }
 
-/// The layers of a step, and the passes that give their Fisher gradients.
-pub(crate) trait Rooms<T: Scalar> {
-    /// Number of layers.
-    fn layers(&self) -> usize;
-    /// The room of one layer.
-    fn room(&mut self, layer: usize) -> Result<Room<'_, T>, Error>;
-    /// Passes over which the Fisher gradients come; 1 unless the Fisher is exact.
-    fn passes(&self) -> usize;
-    /// Fills the Fisher gradients of all layers with those of one pass, projected in layers that live in the eigenbasis.
-    /// Writes no state.
-    fn load(&mut self, pass: usize) -> Result<(), Error>;
-}
-
 impl<'a, T: Scalar> Room<'a, T> {
     pub(crate) fn reborrow(&mut self) -> Room<'_, T> {
         Room {
@@ -61,8 +55,29 @@ impl<'a, T: Scalar> Room<'a, T> {
         }
     }
 
+    /// The layer, its K (a matrix, or the outer product of one example), its weights and its scratch, side by side.
+    fn parts(&mut self) -> (&mut LayerMut<'a, T>, Gradient<'_, T>, &mut [T], &mut [T]) {
+        let shape = *self.layer.shape();
+        let gradient = if self.mean_gradient.is_empty() {
+            Gradient::Outer { gradient: self.projected_gradients, activation: self.projected_activations }
+        } else {
+            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns()))
+        };
+        (&mut self.layer, gradient, self.weights, self.scratch)
+    }
+}
+
+impl<T: Scalar> Stages<T> for Room<'_, T> {
+    fn shape(&self) -> Shape {
+        *self.layer.shape()
+    }
+
+    fn marks(&mut self) -> Marks<'_, T> {
+        self.layer.marks()
+    }
+
     #[inline(never)]
-    pub(crate) fn check(&self, layer: usize, batch: usize) -> Result<(), Reason> {
+    fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason> {
         let limit = guard::limit(self.layer.shape(), batch);
         let turning = self.layer.coordinates() == Coordinates::Eigenbasis;
         let weights = if turning { &*self.weights } else { &[] };
@@ -85,8 +100,7 @@ impl<'a, T: Scalar> Room<'a, T> {
         Ok(())
     }
 
-    /// a~ and g~, where the passes have not left them.
-    pub(crate) fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
+    fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if self.layer.coordinates() == Coordinates::Parameter {
             let activations = MatrixRef::over(self.activations, self.layer.shape().inputs(), batch);
             self.layer.input_factor().project(counted, activations, self.projected_activations);
@@ -95,8 +109,7 @@ impl<'a, T: Scalar> Room<'a, T> {
         }
     }
 
-    /// g~ for the Fisher's targets, likewise.
-    pub(crate) fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
+    fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
         let rows = self.layer.shape().rows();
         if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
             let gradients =
@@ -105,51 +118,26 @@ impl<'a, T: Scalar> Room<'a, T> {
         }
     }
 
-    /// Blends the projected activations of the measured examples into A.
-    pub(crate) fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, decay: T) {
-        let share = self.layer.advance_factors(decay);
+    fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let n = self.layer.shape().columns();
         let projected = part(self.projected_activations, n, measured);
-        self.layer.input_factor_mut().observe(counted, projected, Blend::Move(share), self.scratch);
+        self.layer.input_factor_mut().observe(counted, projected, blend, self.scratch);
     }
 
-    /// Blends the projected Fisher gradients into B.
-    pub(crate) fn measure_output(
-        &mut self,
-        counted: &mut Counted<'_, T>,
-        measured: &Range<usize>,
-        blend: Blend<T>,
-    ) {
+    fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let Self { layer, projected_gradients, projected_fisher, scratch, .. } = self;
         let projected = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
         layer.output_factor_mut().observe(counted, projected, blend, scratch);
     }
 
-    pub(crate) fn measure_scalings(
-        &mut self,
-        counted: &mut Counted<'_, T>,
-        measured: &Range<usize>,
-        blend: Blend<T>,
-    ) {
+    fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let Self { layer, projected_activations, projected_gradients, projected_fisher, scratch, .. } = self;
         let gradients = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
         let activations = part(projected_activations, layer.shape().columns(), measured);
         scalings::blend_examples(layer, counted, gradients, activations, blend, scratch);
     }
 
-    /// The layer, its K (a matrix, or the outer product of one example), its weights and its scratch, side by side.
-    pub(crate) fn parts(&mut self) -> (&mut LayerMut<'a, T>, Gradient<'_, T>, &mut [T], &mut [T]) {
-        let shape = *self.layer.shape();
-        let gradient = if self.mean_gradient.is_empty() {
-            Gradient::Outer { gradient: self.projected_gradients, activation: self.projected_activations }
-        } else {
-            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns()))
-        };
-        (&mut self.layer, gradient, self.weights, self.scratch)
-    }
-
-    /// K = (1/N) G~ A~^T, formed for a batch.
-    pub(crate) fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
+    fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if batch > 1 {
             let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns());
             counted.product_right_transposed(
@@ -161,13 +149,44 @@ impl<'a, T: Scalar> Room<'a, T> {
             );
         }
     }
-}
 
-/// A room by reference: it is large, and a move would take its size of the stack again.
-pub(crate) fn opened<'r, 'a, T>(
-    room: &'r mut Result<Room<'a, T>, Error>,
-) -> Result<&'r mut Room<'a, T>, Error> {
-    room.as_mut().map_err(|error| *error)
+    fn measure_mean_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize, blend: Blend<T>) {
+        let (layer, k, _, scratch) = self.parts();
+        scalings::blend_mean_gradient(layer, counted, k, batch, blend, scratch);
+    }
+
+    fn set_kronecker(&mut self) {
+        scalings::set_kronecker(&mut self.layer);
+    }
+
+    fn refresh(&mut self, effort: Effort<T>) -> Effect {
+        let mut in_flight = InFlight {
+            weights: self.weights,
+            activations: self.projected_activations,
+            gradients: self.projected_gradients,
+            fisher_gradients: self.projected_fisher,
+        };
+        refresh::refresh(&mut self.layer, &mut in_flight, effort)
+    }
+
+    fn mean_scaling(&mut self) -> T {
+        self.layer.mean_scaling()
+    }
+
+    fn traces(&mut self) -> (T, T) {
+        (self.layer.input_factor().trace(), self.layer.output_factor().trace())
+    }
+
+    fn survey(&mut self, damping: LayerDamping<T>, with_reach: bool) -> Survey<T> {
+        let (layer, k, weights, scratch) = self.parts();
+        precondition::survey(layer, k, damping, weights, scratch, with_reach)
+    }
+
+    fn advance(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
+        let (layer, k, weights, scratch) = self.parts();
+        precondition::accelerate(layer, k, damping, plan, scratch);
+        precondition::apply(layer, counted, plan, weights, scratch);
+    }
 }
 
 /// Columns of a matrix, by their range.

@@ -15,46 +15,120 @@
 //! that is not finite: then the basis stays as it was, and the next batch starts the factors of that layer anew.
 
 use crate::{
-    Blend, Carry, Clip, Config, Error, Estimator, Outcome, Progress, Reason, Scalar,
+    Blend, Carry, Clip, Config, Error, Estimator, Outcome, Progress, Reason, Scalar, Shape,
+    config::Known,
+    damping::{self, LayerDamping},
+    marks::Marks,
+    progress::is_due,
+};
+pub use crate::{
     kernels::Counted,
-    precondition::{self, Plan},
-    refresh::{self, Effect, Effort, InFlight},
-    room::{Rooms, opened},
-    scalings,
+    precondition::{Plan, Survey},
+    refresh::{Effect, Effort},
 };
 use core::ops::Range;
 
 /// So many refreshes in a row may fail.
 pub const MAX_FAILED_REFRESHES: u32 = 3;
 
+/// The work of one layer in a step, wherever its state lives: on the host (core's own implementation, over slices), or on a
+/// device. The corridor calls these in its order; an implementation decides nothing.
+///
+/// They cannot fail: a device that does so notes it, makes the rest no-ops, and its owner discards the step. A survey with NaN
+/// in it stops the step before any weight is touched.
+pub trait Stages<T: Scalar> {
+    /// The shape.
+    fn shape(&self) -> Shape;
+    /// The layer's scalars, on the host.
+    fn marks(&mut self) -> Marks<'_, T>;
+    /// The gate, [`guard`](crate::guard), before the first word of state changes.
+    ///
+    /// # Errors
+    /// The first offender of this layer.
+    fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason>;
+    /// a~ = U_A^T [a; 1] and g~ = U_B^T g, unless the passes have left them.
+    fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize);
+    /// g~ for the Fisher's targets, likewise.
+    fn project_fisher(&mut self, counted: &mut Counted<'_, T>);
+    /// Blends mean(a~ a~^T) over the measured examples into C_A.
+    fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>);
+    /// Blends mean(g~ g~^T) of the Fisher gradients into C_B.
+    fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>);
+    /// Blends mean((g~ a~^T)^2), element by element, into S.
+    fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>);
+    /// Blends N K^2 into S.
+    fn measure_mean_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize, blend: Blend<T>);
+    /// S = diag(C_B) diag(C_A)^T.
+    fn set_kronecker(&mut self);
+    /// K = (1/N) G~ A~^T; for one example it may stay unformed.
+    fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize);
+    /// Turns both bases towards the eigenbases of their factors, and all that is held in them along.
+    fn refresh(&mut self, effort: Effort<T>) -> Effect;
+    /// mean(S).
+    fn mean_scaling(&mut self) -> T;
+    /// The traces of A and B.
+    fn traces(&mut self) -> (T, T);
+    /// Looks at K and D = K / (S + lambda) without writing any state; at the reach only where it is asked for.
+    fn survey(&mut self, damping: LayerDamping<T>, with_reach: bool) -> Survey<T>;
+    /// velocity <- mu velocity + nu D, then W <- (1 - lr decay) W - lr U_B velocity U_A^T, the bias not decayed.
+    fn advance(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>);
+}
+
+/// The layers of a step, and the passes that give their Fisher gradients.
+pub trait Rooms<T: Scalar> {
+    /// One layer at work.
+    type Room<'r>: Stages<T>
+    where
+        Self: 'r;
+    /// Number of layers.
+    fn layers(&self) -> usize;
+    /// One layer.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a layer that does not exist.
+    fn room(&mut self, layer: usize) -> Result<Self::Room<'_>, Error>;
+    /// Passes over which the Fisher gradients come; 1 unless the Fisher is exact.
+    fn passes(&self) -> usize;
+    /// Fills the Fisher gradients of all layers with those of one pass, projected in layers that live in the eigenbasis.
+    /// Writes no state.
+    ///
+    /// # Errors
+    /// None in core.
+    fn load(&mut self, pass: usize) -> Result<(), Error>;
+}
+
 /// What a step is run with.
-pub(crate) struct Run<'a, T> {
-    pub(crate) config: &'a Config<T>,
-    pub(crate) counted: Counted<'a, T>,
-    pub(crate) progress: &'a mut Progress<T>,
+pub struct Run<'a, T> {
+    /// The settings.
+    pub config: &'a Config<T>,
+    /// Kernels, and the count of operations.
+    pub counted: Counted<'a, T>,
+    /// The counters of the run.
+    pub progress: &'a mut Progress<T>,
     /// N.
-    pub(crate) batch: usize,
+    pub batch: usize,
     /// Which of the N examples enter the statistics; none, where no statistics are due.
-    pub(crate) measured: Range<usize>,
+    pub measured: Range<usize>,
     /// The weight of these against later ones, in examples.
-    pub(crate) measured_weight: usize,
+    pub measured_weight: usize,
 }
 
 /// What a step did besides its [`Outcome`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Taken<T> {
-    pub(crate) outcome: Outcome,
+pub struct Taken<T> {
+    /// How it ended.
+    pub outcome: Outcome,
     /// nu, by which the clip shortened the step; 1 when it did not.
-    pub(crate) shrink: T,
+    pub shrink: T,
     /// How many layers were held back further, lest their pre-activations change too much.
-    pub(crate) held: usize,
+    pub held: usize,
     /// The change of the loss that the quadratic model predicts, for Levenberg-Marquardt adaptation.
-    pub(crate) predicted: T,
+    pub predicted: T,
 }
 
 /// Why a step went no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// The batch is bad; no word of state was written.
     Refused(Reason),
     /// The call is wrong, or a refresh has failed once too often.
@@ -70,12 +144,17 @@ impl From<Error> for Stop {
 /// Operations of a survey for each weight.
 pub(crate) const SURVEY: usize = 10;
 
+/// A room by reference: it is large, and a move would take its size of the stack again.
+fn opened<R>(room: &mut Result<R, Error>) -> Result<&mut R, Error> {
+    room.as_mut().map_err(|error| *error)
+}
+
 /// Takes a batch into the statistics: everything up to and including S and K. Returns a layer whose refresh failed.
+///
+/// # Errors
+/// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
 #[inline(never)]
-pub(crate) fn observe<T: Scalar>(
-    rooms: &mut dyn Rooms<T>,
-    run: &mut Run<'_, T>,
-) -> Result<Option<usize>, Stop> {
+pub fn observe<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<usize>, Stop> {
     let config = run.config;
     let measuring = !run.measured.is_empty();
     let effort = Effort::due(config, run.progress.steps, run.measured.len());
@@ -101,8 +180,41 @@ pub(crate) fn observe<T: Scalar>(
     Ok(failed)
 }
 
+/// [`observe`] for a caller who chooses what enters the statistics by what is passed: all of it on the steps that are due.
+/// Counts the batch.
+///
+/// # Errors
+/// [`Error::RefreshFailed`].
+pub fn observe_all<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
+    config: &Config<T>,
+    counted: Counted<'_, T>,
+    progress: &mut Progress<T>,
+    batch: usize,
+) -> Result<Outcome, Error> {
+    let due = is_due(progress.steps, config.statistics_period);
+    let measured = if due { 0..batch } else { 0..0 };
+    let mut run = Run { config, counted, progress, batch, measured, measured_weight: batch };
+    let result = observe(rooms, &mut run);
+    let operations = run.counted.operations();
+    let (outcome, result) = match result {
+        Ok(failed) => (after_refresh(failed), Ok(())),
+        Err(Stop::Refused(reason)) => (Outcome::Skipped(reason), Ok(())),
+        // The batch has entered the statistics all the same.
+        Err(Stop::Failed(error @ Error::RefreshFailed { layer })) => {
+            (Outcome::Degraded(Reason::NotConverged { layer }), Err(error))
+        }
+        Err(Stop::Failed(error)) => return Err(error),
+    };
+    progress.finish(outcome, batch, operations);
+    result.map(|()| outcome)
+}
+
 /// A whole step: [`observe`], then precondition, clip and apply.
-pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Taken<T>, Stop> {
+///
+/// # Errors
+/// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
+pub fn step<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Taken<T>, Stop> {
     let outcome = after_refresh(observe(rooms, run)?);
     let mut taken = Taken { outcome, shrink: T::ONE, held: 0, predicted: T::ZERO };
     match plan(rooms, run)? {
@@ -113,14 +225,14 @@ pub(crate) fn step<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) ->
 }
 
 /// The outcome where the refresh of a layer failed, or none did.
-pub(crate) fn after_refresh(failed: Option<usize>) -> Outcome {
+fn after_refresh(failed: Option<usize>) -> Outcome {
     failed.map_or(Outcome::Applied, |layer| Outcome::Degraded(Reason::NotConverged { layer }))
 }
 
 /// Accelerates and moves the weights of all layers.
 #[inline(never)]
-fn apply_all<T: Scalar>(
-    rooms: &mut dyn Rooms<T>,
+fn apply_all<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
     run: &mut Run<'_, T>,
     plan: &Plan<T>,
     taken: &mut Taken<T>,
@@ -130,28 +242,26 @@ fn apply_all<T: Scalar>(
     for index in 0..layers {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        let (layer, k, weights, scratch) = room.parts();
-        let damping = run.config.damping_with(layer, run.progress, layer.noted_mean_scaling());
+        let damping = damping_of(room, run.config, run.progress);
         let mut own = *plan;
         // The outputs have units of their own; hidden units saturate at about 1.
         if let (Some(reach), true) = (run.config.reach, index + 1 < layers) {
-            own = plan.within_reach(layer, reach * T::from_usize(run.batch).sqrt());
+            own = plan.within_reach(room.marks().typical_reach(), reach * T::from_usize(run.batch).sqrt());
             taken.held += usize::from(own.shrink < plan.shrink);
         }
         if run.config.adaptation.is_some() {
-            let survey = precondition::survey(layer, k, damping, weights, scratch, false);
+            let survey = room.survey(damping, false);
             taken.predicted += own.predicted(&survey);
-            run.counted.add(SURVEY * layer.shape().parameters());
+            run.counted.add(SURVEY * room.shape().parameters());
         }
-        run.counted.add(6 * layer.shape().parameters());
-        precondition::accelerate(layer, k, damping, &own, scratch);
-        precondition::apply(layer, &mut run.counted, &own, weights, scratch);
+        run.counted.add(6 * room.shape().parameters());
+        room.advance(&mut run.counted, damping, &own);
     }
     Ok(())
 }
 
 #[inline(never)]
-fn gate<T: Scalar>(rooms: &mut dyn Rooms<T>, batch: usize, measuring: bool) -> Result<(), Stop> {
+fn gate<T: Scalar, R: Rooms<T>>(rooms: &mut R, batch: usize, measuring: bool) -> Result<(), Stop> {
     let passes = if measuring { rooms.passes() } else { 1 };
     for pass in 0..passes {
         if measuring {
@@ -166,14 +276,14 @@ fn gate<T: Scalar>(rooms: &mut dyn Rooms<T>, batch: usize, measuring: bool) -> R
 
 /// Projects what the passes have not, and takes the activations into the input factors.
 #[inline(never)]
-fn project_all<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<(), Error> {
+fn project_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Error> {
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
         room.project(&mut run.counted, run.batch);
         if !run.measured.is_empty() {
-            let decay = run.config.factors.decay(run.measured_weight);
-            room.measure_input(&mut run.counted, &run.measured, decay);
+            let share = room.marks().advance_factors(run.config.factors.decay(run.measured_weight));
+            room.measure_input(&mut run.counted, &run.measured, Blend::Move(share));
         }
     }
     Ok(())
@@ -191,8 +301,8 @@ struct Walk<T> {
 }
 
 #[inline(never)]
-fn walk_fisher<T: Scalar>(
-    rooms: &mut dyn Rooms<T>,
+fn walk_fisher<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
     run: &mut Run<'_, T>,
     walk: Walk<T>,
 ) -> Result<(), Error> {
@@ -210,14 +320,14 @@ fn walk_fisher<T: Scalar>(
                 room.project_fisher(&mut run.counted);
             }
             if walk.factors {
-                let blend = blend(room.layer.factor_share(factor_decay));
+                let blend = blend(room.marks().factor_share(factor_decay));
                 room.measure_output(&mut run.counted, &run.measured, blend);
             }
             if let Some(decay) = walk.scalings {
                 if pass == 0 {
-                    room.layer.advance_scalings(decay);
+                    room.marks().advance_scalings(decay);
                 }
-                let blend = blend(room.layer.scaling_share(decay));
+                let blend = blend(room.marks().scaling_share(decay));
                 room.measure_scalings(&mut run.counted, &run.measured, blend);
             }
         }
@@ -227,8 +337,8 @@ fn walk_fisher<T: Scalar>(
 
 /// Rotates every factor towards its eigenbasis; all that lives there turns along. Returns the last layer where that failed.
 #[inline(never)]
-fn refresh_all<T: Scalar>(
-    rooms: &mut dyn Rooms<T>,
+fn refresh_all<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
     run: &mut Run<'_, T>,
     effort: Effort<T>,
 ) -> Result<Option<usize>, Error> {
@@ -236,26 +346,19 @@ fn refresh_all<T: Scalar>(
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        let mut in_flight = InFlight {
-            weights: room.weights,
-            activations: room.projected_activations,
-            gradients: room.projected_gradients,
-            fisher_gradients: room.projected_fisher,
-        };
-        let layer = &mut room.layer;
-        let Effect { rotations, operations, failed } = refresh::refresh(layer, &mut in_flight, effort);
+        let Effect { rotations, operations, failed } = room.refresh(effort);
         run.progress.rotations = run.progress.rotations.saturating_add(rotations);
         run.counted.add(operations as usize);
-        layer.set_failed_refreshes(if failed { layer.failed_refreshes().saturating_add(1) } else { 0 });
+        let in_a_row = room.marks().note_refresh(failed);
         if failed {
             last_failed = Some(index);
         }
-        if layer.failed_refreshes() > MAX_FAILED_REFRESHES {
+        if in_a_row > MAX_FAILED_REFRESHES {
             lost = lost.or(Some(index));
         }
         if run.config.refresh.carry() == Carry::Reset && !failed {
-            scalings::set_kronecker(layer);
-            layer.fill_scaling_weight();
+            room.set_kronecker();
+            room.marks().fill_scaling_weight();
         }
     }
     lost.map_or(Ok(last_failed), |layer| Err(Error::RefreshFailed { layer }))
@@ -263,8 +366,8 @@ fn refresh_all<T: Scalar>(
 
 /// K of every layer, and the estimators of S that are made from it or from the factors.
 #[inline(never)]
-fn form_gradients<T: Scalar>(
-    rooms: &mut dyn Rooms<T>,
+fn form_gradients<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
     run: &mut Run<'_, T>,
     rebuild: bool,
 ) -> Result<(), Error> {
@@ -274,13 +377,12 @@ fn form_gradients<T: Scalar>(
         room.form_gradient(&mut run.counted, run.batch);
         match run.config.estimator {
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
-            Estimator::Kronecker => scalings::set_kronecker(&mut room.layer),
+            Estimator::Kronecker => room.set_kronecker(),
             Estimator::MeanGradientRunning => {
                 let decay = scaling_decay(run, rebuild);
-                room.layer.advance_scalings(decay);
-                let blend = Blend::Move(room.layer.scaling_share(decay));
-                let (layer, k, _, scratch) = room.parts();
-                scalings::blend_mean_gradient(layer, &mut run.counted, k, run.batch, blend, scratch);
+                room.marks().advance_scalings(decay);
+                let blend = Blend::Move(room.marks().scaling_share(decay));
+                room.measure_mean_gradient(&mut run.counted, run.batch, blend);
             }
         }
     }
@@ -298,10 +400,24 @@ fn scaling_decay<T: Scalar>(run: &Run<'_, T>, rebuild: bool) -> T {
     }
 }
 
+/// The damping of a layer, with the mean of S that was noted last ([`Marks::note_mean_scaling`]).
+pub fn damping_of<T: Scalar>(
+    room: &mut impl Stages<T>,
+    config: &Config<T>,
+    progress: &Progress<T>,
+) -> LayerDamping<T> {
+    let (shape, marks) = (room.shape(), room.marks());
+    let known = Known { shape, mean: marks.noted_mean_scaling(), weight: marks.factor_weight() };
+    config.damping_with(known, progress, || {
+        let (trace_a, trace_b) = room.traces();
+        damping::pi_of_traces(&shape, trace_a, trace_b)
+    })
+}
+
 /// The numbers of the step, or `None` if it would overflow. Looks at all layers, and writes nothing but the running means of
 /// their reach and of the length.
 #[inline(never)]
-fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Option<Plan<T>>, Error> {
+fn plan<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<Plan<T>>, Error> {
     let config = run.config;
     let mut plan = Plan {
         learning_rate: config.learning_rate,
@@ -320,25 +436,26 @@ fn plan<T: Scalar>(rooms: &mut dyn Rooms<T>, run: &mut Run<'_, T>) -> Result<Opt
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        let (layer, k, weights, scratch) = room.parts();
-        let known = !moved && layer.noted_mean_scaling() > T::ZERO;
+        let shape = room.shape();
+        let known = !moved && room.marks().noted_mean_scaling() > T::ZERO;
         if config.damping.uses_mean() && !known {
-            layer.note_mean_scaling();
-            run.counted.add(layer.shape().parameters());
+            let mean = room.mean_scaling();
+            room.marks().note_mean_scaling(mean);
+            run.counted.add(shape.parameters());
         }
-        let damping = config.damping_with(layer, run.progress, layer.noted_mean_scaling());
-        let survey = precondition::survey(layer, k, damping, weights, scratch, with_reach);
+        let damping = damping_of(room, config, run.progress);
+        let survey = room.survey(damping, with_reach);
         // Unshrunk, so a clip can only make it safer.
-        safe &= survey.is_safe(&plan, layer.shape());
+        safe &= survey.is_safe(&plan, &shape);
         length += survey.length;
         agreement += survey.agreement;
         velocity_length += survey.velocity_length;
-        outputs = layer.shape().rows();
-        parameters += layer.shape().parameters();
-        run.counted.add(SURVEY * layer.shape().parameters());
+        outputs = shape.rows();
+        parameters += shape.parameters();
+        run.counted.add(SURVEY * shape.parameters());
         if with_reach {
-            layer.note_reach(survey.reach, share);
-            run.counted.add(2 * layer.shape().parameters());
+            room.marks().note_reach(survey.reach, share);
+            run.counted.add(2 * shape.parameters());
         }
     }
     let mut judged = length.sqrt();

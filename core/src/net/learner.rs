@@ -8,7 +8,7 @@ use super::{
     Net, Targets,
     memory::Memory,
     passes::{self, Side, Source},
-    random::Stream,
+    random::{self, Stream},
     rooms::LearnerRooms,
     weights::expect_turnable,
 };
@@ -371,36 +371,12 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let source = Source::Targets(targets);
         passes::backward(&mut self.memory, counted, loss, source, Side::Training, &(0..batch), batch);
         let mut stream = Stream::new(self.progress.seed, self.progress.steps);
-        let (measured, weight) = self.measured(&mut stream, batch);
+        let (measured, weight) = random::measured(&self.config, &self.progress, &mut stream, batch);
         if self.config.fisher == Fisher::Sampled && !measured.is_empty() {
             let source = Source::Sampled(stream);
             passes::backward(&mut self.memory, counted, loss, source, Side::Fisher, &measured, batch);
         }
         (measured, weight)
-    }
-
-    /// The block of a batch that enters the statistics, and its weight. Blocks are drawn with a probability in proportion to
-    /// their size, and a shorter last one weighs as much as the others: so every example has the same expected weight, in
-    /// whatever order they come.
-    fn measured(&self, stream: &mut Stream, batch: usize) -> (Range<usize>, usize) {
-        let Config { statistics_share: share, statistics_period: period, .. } = self.config;
-        if !is_due(self.progress.steps, period) {
-            return (0..0, 0);
-        }
-        if share == T::ONE {
-            return (0..batch, batch);
-        }
-        // Rounded up, so that the very first example is measured.
-        let before = self.progress.examples;
-        // Beyond so many examples as a share can be taken of exactly, the difference is rounded.
-        let due = share.share_of(before.saturating_add(batch as u64)).saturating_sub(share.share_of(before));
-        let count = (due as usize).min(batch);
-        if count == 0 {
-            return (0..0, 0);
-        }
-        let drawn = (stream.uniform::<T>() * T::from_usize(batch)).to_usize();
-        let start = drawn.min(batch - 1) / count * count;
-        (start..(start + count).min(batch), count)
     }
 
     /// Why a forward pass was not finite: inputs, weights, or what they make together.

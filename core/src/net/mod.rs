@@ -30,6 +30,7 @@ mod memory;
 mod passes;
 mod random;
 mod rejection;
+pub mod remote;
 mod rooms;
 mod saved;
 mod weights;

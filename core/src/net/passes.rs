@@ -22,9 +22,12 @@ pub(crate) enum Side {
 }
 
 /// Where the gradients at the output come from.
-pub(crate) enum Source<'t, T> {
+pub enum Source<'t, T> {
+    /// The training targets.
     Targets(Targets<'t, T>),
+    /// Targets drawn from the model's own output.
     Sampled(Stream),
+    /// One of the passes whose squares add up to the Fisher.
     Exact(usize),
 }
 
@@ -162,16 +165,7 @@ pub(crate) fn loss<T: Scalar>(
     batch: usize,
 ) -> (T, Option<usize>) {
     let Some(last) = &memory.slots(batch).0.last() else { return (T::ZERO, None) };
-    let width = last.dense.shape().outputs().max(1);
-    let (mut sum, mut correct) = (T::ZERO, None);
-    for (index, outputs) in last.outputs.chunks_exact(width).enumerate() {
-        let target = targets.example(index, width);
-        sum += loss.value(outputs, target);
-        if let Some(right) = loss.is_correct(outputs, target) {
-            correct = Some(correct.unwrap_or(0) + usize::from(right));
-        }
-    }
-    (sum, correct)
+    loss.sum(last.outputs, targets, last.dense.shape().outputs())
 }
 
 /// Fills the gradients of one side in every layer, from the output to the input, for a range of the batch's examples.
@@ -202,16 +196,9 @@ fn at_outputs<T: Scalar>(
     batch: usize,
 ) {
     let Some(last) = &mut memory.slots(batch).0.last() else { return };
-    let width = last.dense.shape().outputs().max(1);
+    let width = last.dense.shape().outputs();
     let Parts { gradients, outputs, .. } = last.parts(side, examples);
-    let columns = gradients.chunks_exact_mut(width).zip(outputs.chunks_exact(width));
-    for ((out, h), index) in columns.zip(examples.clone()) {
-        match &mut source {
-            Source::Targets(targets) => loss.gradient(h, targets.example(index, width), out),
-            Source::Sampled(stream) => loss.sampled_gradient(h, stream, out),
-            Source::Exact(pass) => loss.exact_gradient(h, *pass, out),
-        }
-    }
+    loss.gradients(&mut source, outputs, examples, width, gradients);
 }
 
 /// From dL/dh of a layer to its dL/dz.

@@ -1,14 +1,15 @@
 //! Random numbers: xoshiro128++ (Blackman and Vigna 2021) from a seed and a counter, so that a run can be resumed from
 //! its [`Progress`](crate::Progress) alone and no generator state has to be stored.
 
-use crate::Scalar;
+use crate::{Config, Progress, Scalar, progress::is_due};
+use core::ops::Range;
 use rand_xoshiro::{
     Xoshiro128PlusPlus,
     rand_core::{Rng, SeedableRng},
 };
 
 /// A stream of random numbers.
-pub(crate) struct Stream(Xoshiro128PlusPlus);
+pub struct Stream(Xoshiro128PlusPlus);
 
 impl Stream {
     /// The stream of one counter value under one seed.
@@ -29,8 +30,42 @@ impl Stream {
         radius * (T::from_f64(core::f64::consts::TAU) * self.uniform::<T>()).cos()
     }
 
+    /// A seed for a generator that runs elsewhere.
+    pub fn seed(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
     /// 1 or -1.
     pub(crate) fn sign<T: Scalar>(&mut self) -> T {
         if self.0.next_u32() >> 31 == 0 { T::ONE } else { -T::ONE }
     }
+}
+
+/// The block of a batch that enters the statistics, and its weight. Blocks are drawn with a probability in proportion to
+/// their size, and a shorter last one weighs as much as the others: so every example has the same expected weight, in
+/// whatever order they come.
+pub(crate) fn measured<T: Scalar>(
+    config: &Config<T>,
+    progress: &Progress<T>,
+    stream: &mut Stream,
+    batch: usize,
+) -> (Range<usize>, usize) {
+    let Config { statistics_share: share, statistics_period: period, .. } = *config;
+    if !is_due(progress.steps, period) {
+        return (0..0, 0);
+    }
+    if share == T::ONE {
+        return (0..batch, batch);
+    }
+    // Rounded up, so that the very first example is measured.
+    let before = progress.examples;
+    // Beyond so many examples as a share can be taken of exactly, the difference is rounded.
+    let due = share.share_of(before.saturating_add(batch as u64)).saturating_sub(share.share_of(before));
+    let count = (due as usize).min(batch);
+    if count == 0 {
+        return (0..0, 0);
+    }
+    let drawn = (stream.uniform::<T>() * T::from_usize(batch)).to_usize();
+    let start = drawn.min(batch - 1) / count * count;
+    (start..(start + count).min(batch), count)
 }

@@ -7,11 +7,7 @@ use super::{
     memory::Memory,
     passes::{self, Side, Source},
 };
-use crate::{
-    Error, Fisher, LayerMut, Scalar,
-    kernels::Counted,
-    room::{Room, Rooms},
-};
+use crate::{Error, Fisher, LayerMut, Scalar, kernels::Counted, room::Room, step::Rooms};
 use core::{mem::take, ops::Range};
 
 /// The learner's layers, as the corridor sees them.
@@ -26,6 +22,11 @@ pub(super) struct LearnerRooms<'r, 'a, T> {
 }
 
 impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
+    type Room<'r>
+        = Room<'r, T>
+    where
+        Self: 'r;
+
     fn layers(&self) -> usize {
         self.net.layers().len()
     }

@@ -123,7 +123,7 @@ impl<T: Scalar> Learner<'_, T> {
         for (index, slot) in self.memory.slots(0).0.enumerate() {
             let coordinates = Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0);
             let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.state) else { return };
-            layer.set_coordinates(coordinates);
+            layer.marks().set_coordinates(coordinates);
         }
         self.initialize(Initialization::GlorotUniform);
     }

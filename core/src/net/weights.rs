@@ -99,7 +99,7 @@ impl<T: Scalar> Learner<'_, T> {
         if view.coordinates() != coordinates {
             expect_turnable(slot.dense.shape(), slot.weights)?;
             coordinates::turn(&view, &mut counted, slot.weights, coordinates, scratch);
-            view.set_coordinates(coordinates);
+            view.marks().set_coordinates(coordinates);
         }
         Ok(())
     }

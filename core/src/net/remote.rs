@@ -1,0 +1,134 @@
+//! The training step of a network whose passes run elsewhere, on a device for one: what is drawn, counted and decided stays
+//! here, and so does the order.
+//!
+//! ```text
+//! forward -> loss -> backward -> what is measured, and its backward -> the corridor of [`step`](crate::step)
+//! ```
+//!
+//! *Invariant*: the same draws, counters and running means as [`Learner::step`](super::Learner::step), so that a run can go over from one
+//! to the other between two steps. *Cost*: none of its own. *Failure*: as the learner's; a body that fails notes it, and
+//! its owner discards the step ([`Stages`](crate::step::Stages)).
+
+use super::{Loss, Net, Step, Targets, random};
+pub use super::{passes::Source, random::Stream};
+use crate::{
+    Config, Error, Fisher, Outcome, Progress, Reason, Reference, Scalar, guard,
+    kernels::Counted,
+    progress::is_due,
+    step::{self, Rooms, Run, Stop},
+};
+use core::ops::Range;
+
+/// The passes of a network over a batch that it holds already.
+pub trait Body<T: Scalar>: Rooms<T> {
+    /// Fills z and h of every layer; the examples, one a column, are there.
+    fn forward(&mut self, batch: usize);
+    /// The summed loss of the examples whose outputs the last forward pass left; NaN where an output is not finite.
+    fn loss(&mut self, targets: Targets<'_, T>, batch: usize) -> T;
+    /// Fills the training gradients of every layer.
+    fn backward(&mut self, targets: Targets<'_, T>, batch: usize);
+    /// Says which examples enter the statistics of this step, and where their gradients come from: the training
+    /// gradients, sampled targets, whose gradients this fills, or passes over an exact Fisher, which [`Rooms::load`] fills.
+    fn measure(&mut self, measured: &Range<usize>, stream: Option<Stream>);
+}
+
+/// One step of a network on a batch, as [`Learner::step`](super::Learner::step) takes it.
+///
+/// # Errors
+/// [`Error::Length`], [`Error::OutOfRange`] for targets that do not fit, before any write; [`Error::RefreshFailed`].
+pub fn step<T: Scalar, B: Body<T>>(
+    body: &mut B,
+    net: &Net<'_>,
+    config: &Config<T>,
+    progress: &mut Progress<T>,
+    inputs: &[T],
+    targets: Targets<'_, T>,
+) -> Result<Step<T>, Error> {
+    let batch = inputs.len() / net.inputs().max(1);
+    targets.check(net.loss(), net.outputs(), batch)?;
+    body.forward(batch);
+    let loss = body.loss(targets, batch) / T::from_usize(batch);
+    let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio: None };
+    if !loss.is_finite() {
+        let reason = match guard::first_non_finite(inputs) {
+            Some(index) => Reason::NonFinite { layer: 0, argument: "activations", index },
+            None => Reason::LossNotFinite,
+        };
+        step.outcome = Outcome::Skipped(reason);
+        progress.finish(step.outcome, batch, 0);
+        return Ok(step);
+    }
+    body.backward(targets, batch);
+    let mut stream = Stream::new(progress.seed, progress.steps);
+    let (measured, measured_weight) = random::measured(config, progress, &mut stream, batch);
+    let sampled = config.fisher == Fisher::Sampled && !measured.is_empty();
+    body.measure(&measured, sampled.then_some(stream));
+    let before = *progress;
+    progress.note_loss(loss, config.scalings.decay(batch));
+    let counted = Counted::new(&Reference);
+    let mut run = Run { config, counted, progress, batch, measured, measured_weight };
+    let taken = step::step(body, &mut run);
+    let operations = run.counted.operations();
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(Stop::Refused(reason)) => {
+            *progress = before;
+            step.outcome = Outcome::Skipped(reason);
+            progress.finish(step.outcome, batch, operations);
+            return Ok(step);
+        }
+        Err(Stop::Failed(error)) => {
+            if let Error::RefreshFailed { layer } = error {
+                progress.finish(Outcome::Degraded(Reason::NotConverged { layer }), batch, operations);
+            }
+            return Err(error);
+        }
+    };
+    (step.outcome, step.shrink, step.held) = (taken.outcome, taken.shrink, taken.held);
+    if let Some(adaptation) = config.adaptation
+        && is_due(progress.steps.saturating_add(1), adaptation.interval)
+    {
+        body.forward(batch);
+        let change = body.loss(targets, batch) / T::from_usize(batch) - loss;
+        progress.damping_multiplier = adaptation.next(progress.damping_multiplier, change, taken.predicted);
+        step.reduction_ratio = Some(change / taken.predicted);
+    }
+    progress.finish(step.outcome, batch, operations);
+    Ok(step)
+}
+
+impl Loss {
+    /// The summed loss of a batch from its outputs, one column an example, and how many are classified correctly, where
+    /// there are classes.
+    pub fn sum<T: Scalar>(self, outputs: &[T], targets: Targets<'_, T>, width: usize) -> (T, Option<usize>) {
+        let (mut sum, mut correct) = (T::ZERO, None);
+        for (index, outputs) in outputs.chunks_exact(width.max(1)).enumerate() {
+            let target = targets.example(index, width);
+            sum += self.value(outputs, target);
+            if let Some(right) = self.is_correct(outputs, target) {
+                correct = Some(correct.unwrap_or(0) + usize::from(right));
+            }
+        }
+        (sum, correct)
+    }
+
+    /// The gradients at the outputs of a range of a batch's examples: `outputs` and `out` have one column for each of these.
+    pub fn gradients<T: Scalar>(
+        self,
+        source: &mut Source<'_, T>,
+        outputs: &[T],
+        examples: &Range<usize>,
+        width: usize,
+        out: &mut [T],
+    ) {
+        let width = width.max(1);
+        let columns = out.chunks_exact_mut(width).zip(outputs.chunks_exact(width));
+        for ((out, h), index) in columns.zip(examples.clone()) {
+            match source {
+                Source::Targets(targets) => self.gradient(h, targets.example(index, width), out),
+                Source::Sampled(stream) => self.sampled_gradient(h, stream, out),
+                Source::Exact(pass) => self.exact_gradient(h, *pass, out),
+            }
+        }
+    }
+}
