@@ -1,6 +1,7 @@
 //! What all firmware here shares: the way in, the way out, and the panic handler.
 #![no_std]
 
+pub mod flash;
 #[cfg(target_arch = "arm")]
 pub mod meter;
 

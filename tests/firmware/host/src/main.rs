@@ -1,17 +1,18 @@
-//! The desktop's part: `run` prints what the firmware prints; `check FOLDER JSON` compares all outputs in a folder, one file
+//! The desktop's part: `run` prints what the firmware prints; `snapshot FILE` saves the run that the firmware resumes; `check FOLDER JSON` compares all outputs in a folder, one file
 //! TARGET.PROGRAM.txt for each, with the committed digests and bounds, and fails if any does not hold or is missing.
 
 mod check;
 
-use ekfac_workload::{CASES, SMALL_CASES, learner};
-use std::{env, error::Error};
+use ekfac_workload::{CASES, SMALL_CASES, learner, resume};
+use std::{env, error::Error, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run"] => run(),
+        ["snapshot", path] => snapshot(path),
         ["check", folder, json] => check::check(folder.as_ref(), json.as_ref()),
-        _ => Err("usage: run | check FOLDER JSON".into()),
+        _ => Err("usage: run | snapshot FILE | check FOLDER JSON".into()),
     }
 }
 
@@ -25,5 +26,17 @@ fn run() -> Result<(), Box<dyn Error>> {
         report.figures().iter().for_each(|(what, count)| println!("figure\t{}: {what}\t{count}", run.name));
         println!("digest\t{}\t{:016x}", run.name, report.digest.0);
     }
-    Ok(())
+    // Under the name of the run with stops: the two must be one.
+    let digest = resume::uninterrupted().map_err(|error| format!("uninterrupted: {error:?}"))?;
+    println!("digest\tresumed\t{:016x}", digest.0);
+    let resumed = resume::resumed().map_err(|error| format!("resumed: {error:?}"))?;
+    println!("figure\tresumed: bytes not the desktop's\t{}", resumed.differing);
+    if resumed.digest == digest { Ok(()) } else { Err("a run with stops is another run".into()) }
+}
+
+/// Writes what the firmware includes.
+fn snapshot(path: &str) -> Result<(), Box<dyn Error>> {
+    let mut bytes = [0; resume::LENGTH];
+    resume::half_way(&mut bytes).map_err(|error| format!("{error:?}"))?;
+    Ok(fs::write(path, bytes)?)
 }

@@ -5,6 +5,7 @@
 mod digest;
 pub mod learner;
 mod random;
+pub mod resume;
 
 pub use digest::{CASES, Case, Digest, SMALL_CASES, STEPS};
 pub use random::Draws;

@@ -5,9 +5,12 @@
 use core::hint::black_box;
 use ekfac::{
     Config, Coordinates, Error, Kernels, LayerMut, Learner, Loss, MatrixMut, MatrixRef, Net, Preconditioner,
-    Progress, Reference, Refresh, Shape, Targets, layers,
+    Progress, Reference, Refresh, Shape, Targets, layers, snapshot::FlashStore,
 };
-use ekfac_firmware::meter::{self, instructions, stack};
+use ekfac_firmware::{
+    flash::RamFlash,
+    meter::{self, instructions, stack},
+};
 use ekfac_workload::Draws;
 use semihosting::println;
 
@@ -32,6 +35,7 @@ fn run() -> bool {
         & products::<16>()
         & products::<32>()
         & solver()
+        & snapshots().is_some()
 }
 
 fn show(name: &str, what: &str, value: u64) {
@@ -216,6 +220,20 @@ fn inner_loops() -> bool {
     show("inner loop", "product, for 100 multiply-adds", each(more_plain - plain));
     show("inner loop", "transposed product, for 100 multiply-adds", each(more_transposed - transposed));
     true
+}
+
+/// Saving to a flash of two slots, and restoring from it.
+#[inline(never)]
+fn snapshots() -> Option<()> {
+    let (mut memory, mut bytes) = ([0.0; SMALL.words(1)], [0; 8192]);
+    let mut learner = Learner::new(SMALL, Config::default(), 7, 1, &mut memory).ok()?;
+    let mut store = FlashStore::new(RamFlash(&mut bytes), 0..8192).ok()?;
+    store.save(&learner).ok()?;
+    show("8-4-2", "stack of save to flash", stack(|| store.save(&learner).is_ok()));
+    show("8-4-2", "save to flash", instructions(|| store.save(&learner).is_ok()));
+    show("8-4-2", "stack of load from flash", stack(|| store.load(&mut learner).is_ok()));
+    show("8-4-2", "load from flash", instructions(|| store.load(&mut learner).is_ok()));
+    (store.load(&mut learner).ok()? == Some(2)).then_some(())
 }
 
 /// nalgebra's solver on a random second moment, from cold.

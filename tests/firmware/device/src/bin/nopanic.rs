@@ -10,8 +10,10 @@ use ekfac::{
     damping,
     factor::FactorMut,
     guard, jacobi, kernels,
-    snapshot::{self, Snapshot},
+    snapshot::{self, FlashStore, Snapshot},
 };
+
+use ekfac_firmware::flash::RamFlash;
 
 ekfac_firmware::firmware!(run);
 
@@ -126,7 +128,14 @@ fn snapshots<T: Scalar>(learner: &mut Learner<'_, T>) -> Result<(), Error> {
     keep(snapshot::length::<T>(learner.net()));
     keep(learner.save_into(bytes));
     keep(learner.restore_from(bytes));
-    keep(Snapshot::new(bytes).map(|view| (view.layers().count(), view.loss(), view.word_bytes())));
+    let whole: &[u8] = bytes;
+    keep(Snapshot::new(whole).map(|view| (view.layers().count(), view.loss(), view.word_bytes())));
+    let range = black_box(0)..black_box(64);
+    keep(FlashStore::new(RamFlash(bytes), range).map(|mut store| {
+        keep(store.load(learner));
+        keep(store.save(learner));
+        store.release().0.len()
+    }));
     Ok(())
 }
 
