@@ -9,6 +9,7 @@ pub mod data;
 pub mod eigen;
 pub mod kernels;
 mod network;
+pub mod offload;
 #[cfg(feature = "program")]
 pub mod plot;
 #[cfg(feature = "program")]

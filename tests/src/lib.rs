@@ -2,7 +2,9 @@
 
 pub mod flash;
 pub mod golden;
+pub mod offload;
 pub mod oracle;
+pub mod plain;
 pub mod random;
 pub mod solved;
 pub mod symmetric;

@@ -103,6 +103,28 @@ impl<'a> Case<'a> {
         measures
     }
 
+    /// The same on a device.
+    ///
+    /// # Panics
+    /// When the engine fails.
+    pub fn on_device<E: ekfac_std::offload::Engine>(&self, engine: E) -> Vec<Measure> {
+        let shape = ekfac::Shape::new(self.h.nrows(), self.delta.nrows());
+        let shape = if self.golden.bias { shape } else { shape.without_bias() };
+        let batch = (super::bench::cast::<f32>(&self.h), super::bench::cast::<f32>(&self.delta));
+        let (mut device, progress) = crate::offload::single(engine, shape, &paper(1.0), (&batch.0, &batch.1));
+        let gradient = super::bench::cast::<f32>(&self.gradient);
+        let scalings = self.golden.S_star.matrix();
+        let compare = |(eps, expected): (&f64, &super::Tensor)| {
+            let mut found = vec![0.0; gradient.len()];
+            device.precondition(&paper(*eps), &progress, &gradient, &mut found).expect("no fault");
+            let found =
+                DMatrix::from_iterator(shape.rows(), shape.columns(), found.into_iter().map(f64::from));
+            let damped = Damped { least: scalings.min().max(0.0) + eps, largest: scalings.max() + eps };
+            self.natural::<f32>("ekfac", &found, &expected.matrix(), (1e-6 / self.gap()).max(1e-4), damped)
+        };
+        self.golden.eps.iter().zip(&self.golden.ekfac).map(compare).collect()
+    }
+
     /// Absolute rounding of a gradient of this scale, as a floor below which a relative error means nothing.
     fn floor(&self) -> f64 {
         1e-5 * self.scale

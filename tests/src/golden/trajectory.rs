@@ -238,3 +238,48 @@ fn weights<T: Scalar>(learner: &mut Learner<'_, T>) -> Vec<DMatrix<f64>> {
     let layers = learner.net().layers().len();
     (0..layers).map(|layer| widen(MatrixRef::from(&oracle::weights(learner, layer)))).collect()
 }
+
+/// A strict run on a device, in `f32`.
+///
+/// # Panics
+/// When the engine fails.
+pub fn on_device<E: ekfac_std::offload::Engine>(golden: &Trajectory, engine: E) -> Vec<Measure> {
+    let layers = layers(golden);
+    let loss = if golden.kind == "clf" { Loss::SoftmaxCrossEntropy } else { Loss::SquaredError };
+    let config =
+        settings::<f32>(golden, method(&golden.method).expect("checked")).expect("checked when read");
+    let capacity = golden.batches.iter().map(Vec::len).max().unwrap_or(1);
+    let net = Net::new(&layers, loss);
+    let mut memory = vec![0.0_f32; net.words(capacity)];
+    let mut learner = Learner::new(net, config, 0, capacity, &mut memory).expect("a learner");
+    for (index, weights) in golden.W0.iter().enumerate() {
+        let weights = weights.matrix().map(|value| value as f32);
+        learner.set_weights(index, MatrixRef::from(&weights)).expect("W0");
+    }
+    let state = learner.state().to_vec();
+    let mut device =
+        ekfac_std::offload::DeviceNet::new(engine, &layers, loss, capacity, &state).expect("a device");
+    let mut progress = ekfac::Progress::new(0);
+    let (x, wanted) = (golden.X.batch(), wanted(golden).expect("checked when read"));
+    let mut measures = Vec::new();
+    for (rows, expected) in golden.batches.iter().zip(&golden.losses) {
+        let inputs = cast::<f32>(&x.select_columns(rows));
+        let step = match &wanted {
+            Wanted::Classes(classes) => {
+                let classes: Vec<u32> = rows.iter().map(|row| classes[*row]).collect();
+                device.step(&config, &mut progress, &inputs, Targets::Classes(&classes))
+            }
+            Wanted::Values(values) => {
+                let values = cast::<f32>(&values.select_columns(rows));
+                device.step(&config, &mut progress, &inputs, Targets::Values(&values))
+            }
+        };
+        let step = step.expect("no fault").expect("a step");
+        measures.push(Measure::new(
+            &format!("{} loss", golden.method),
+            difference(step.loss.into(), *expected, 0.0),
+            STRICT_F32,
+        ));
+    }
+    measures
+}
