@@ -1,7 +1,8 @@
 //! A layer whose state lives on a device: the device's implementation of core's [`Stages`], over any [`Engine`].
 //!
 //! *Refresh*: core's walk takes one pair after another; a device takes n/2 disjoint pairs at once, the rounds of a tournament
-//! ([`pair`](super::engine::pair)), for as many rounds as the budget of rotations holds, at least one. Angles and skipped pairs are by core's
+//! ([`pair`](super::engine::pair)), in chunks of rounds that could
+//! spend the budget of rotations, until it is spent, within a chunk, or each pair has met. Angles and skipped pairs are by core's
 //! rule; S, the velocity, the weights in the eigenbasis and what is in flight turn along. A solve goes on until a whole
 //! tournament turns nothing beyond eps times the trace. Orthogonality is restored by U <- U (3 I - U^T U) / 2, products only, after
 //! every [`CARE`] rounds. *Cost*: products as in core; a round touches C twice and every companion once. *Failure*: noted on the
@@ -335,11 +336,17 @@ impl<E: Engine> DeviceRoom<'_, E> {
         match effort {
             _ if size < 2 => {}
             Effort::Rotate { rotations: most, threshold, .. } => {
-                walked = (most as usize).div_ceil(size.div_ceil(2)).min(all);
-                rotations = self.rounds(on_input, walked, (threshold, floor));
+                let chunk = (most as usize).div_ceil(size.div_ceil(2)).min(all);
+                while rotations < u64::from(most) && walked < all && self.desk.fault.is_none() {
+                    let now = chunk.min(all - walked);
+                    rotations += self.rounds(on_input, now, (threshold, floor));
+                    walked += now;
+                }
             }
             Effort::Solve(limits) => {
                 let mut converged = false;
+                // The mean eigenvalue's rounding: below, a solve would go on among directions that hold nothing.
+                let floor = floor / size as f32;
                 for _ in 0..limits.sweeps.min(f32::SWEEP_LIMIT) {
                     let turned = self.rounds(on_input, all, (limits.threshold, floor));
                     (rotations, walked) = (rotations + turned, walked + all);
