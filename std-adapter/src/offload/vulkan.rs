@@ -1,0 +1,504 @@
+//! The wgpu engine: WGSL kernels over Vulkan, on a GPU of any maker, or on a processor through a software driver.
+//!
+//! Everything is `f32`, partial sums too, which are then added in double precision. Operations are recorded and sent together when
+//! an answer is waited for, or after [`RING`] of them. *Failure*: an error of the driver, or an answer that takes longer than the
+//! limit ([`Vulkan::with_limit`]), is a [`Fault`].
+
+use super::engine::{Answer, Engine, Fault, Map, Measure, Operand, Question, Target, Turn};
+use ekfac::Activation;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Operations that are sent together at most.
+pub const RING: usize = 1024;
+/// Bytes from one operation's parameters to the next.
+const SLOT: usize = 256;
+/// Work groups of a reduction.
+const GROUPS: usize = 64;
+const SURVEYED: usize = 7;
+const MEASURED: usize = 3;
+
+/// The kernels, in the order of their pipelines.
+#[derive(Clone, Copy)]
+enum Kernel {
+    Product,
+    Map,
+    Measure,
+    Survey,
+    Rotations,
+    Turn,
+}
+
+const NAMES: [&str; 6] = ["product", "map", "measure", "survey", "rotations", "turn"];
+
+/// What a kernel is told, in the layout of its uniform block.
+#[derive(Clone, Copy, Default)]
+struct Params {
+    op: u32,
+    kind: u32,
+    rows: u32,
+    columns: u32,
+    inner: u32,
+    flags: u32,
+    size: u32,
+    round: u32,
+    out: [u32; 2],
+    x: [u32; 2],
+    y: [u32; 2],
+    seed: u32,
+    extra: u32,
+    scale: f32,
+    keep: f32,
+    add: f32,
+}
+
+impl Params {
+    fn write(&self, into: &mut Vec<u8>) {
+        let start = into.len();
+        let numbers =
+            [self.op, self.kind, self.rows, self.columns, self.inner, self.flags, self.size, self.round];
+        let places = [self.out, self.x, self.y];
+        let rest = [self.seed, self.extra, self.scale.to_bits(), self.keep.to_bits(), self.add.to_bits(), 0];
+        for number in numbers.iter().chain(places.as_flattened()).chain(&rest) {
+            into.extend_from_slice(&number.to_ne_bytes());
+        }
+        into.resize(start + SLOT, 0);
+    }
+}
+
+/// A Vulkan device at work.
+pub struct Vulkan {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    pipelines: Vec<wgpu::ComputePipeline>,
+    layout: wgpu::BindGroupLayout,
+    ring: wgpu::Buffer,
+    idle: wgpu::Buffer,
+    partial: wgpu::Buffer,
+    params: Vec<u8>,
+    encoder: Option<wgpu::CommandEncoder>,
+    trouble: Arc<Mutex<Option<Fault>>>,
+    limit: Duration,
+    name: String,
+    largest: usize,
+}
+
+fn storage(device: &wgpu::Device, words: usize) -> wgpu::Buffer {
+    use wgpu::BufferUsages as Use;
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4 * words.max(1) as u64,
+        usage: Use::STORAGE | Use::COPY_DST | Use::COPY_SRC,
+        mapped_at_creation: false,
+    })
+}
+
+fn adapters() -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN;
+    pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::VULKAN))
+}
+
+/// The names of the devices, in their order.
+#[must_use]
+pub fn names() -> Vec<String> {
+    let name = |adapter: &wgpu::Adapter| {
+        let info = adapter.get_info();
+        format!("{}, {:?}, {}", info.name, info.device_type, info.driver_info)
+    };
+    adapters().iter().map(name).collect()
+}
+
+impl Vulkan {
+    /// The device of this number, from 0.
+    ///
+    /// # Errors
+    /// [`Fault::Missing`] for a device or a driver that is not there, [`Fault::Lost`] for one that refuses.
+    pub fn new(ordinal: usize) -> Result<Self, Fault> {
+        let missing = || Fault::Missing(format!("no Vulkan device {ordinal}: no driver lists one"));
+        let adapter = adapters().into_iter().nth(ordinal).ok_or_else(missing)?;
+        let lost = |error: &dyn std::fmt::Display| Fault::Lost(error.to_string());
+        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+        let opened = pollster::block_on(adapter.request_device(&descriptor));
+        let (device, queue) = opened.map_err(|error| lost(&error))?;
+        let trouble = Arc::new(Mutex::new(None));
+        let note = Arc::clone(&trouble);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let fault = match error {
+                wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory(0),
+                other => Fault::Lost(other.to_string()),
+            };
+            note.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+        }));
+        let shader = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: None,
+            source: wgpu::ShaderSource::Wgsl(include_str!("kernels.wgsl").into()),
+        });
+        let entry = |binding: u32| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match binding {
+                    0 => wgpu::BufferBindingType::Uniform,
+                    _ => wgpu::BufferBindingType::Storage { read_only: binding > 1 },
+                },
+                has_dynamic_offset: binding == 0,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: None,
+            entries: &std::array::from_fn::<_, 7, _>(|binding| entry(binding as u32)),
+        });
+        let whole = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = |name: &&str| {
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&whole),
+                module: &shader,
+                entry_point: Some(name),
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                cache: None,
+            })
+        };
+        let pipelines = NAMES.iter().map(pipeline).collect();
+        let ring = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: (RING * SLOT) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let info = adapter.get_info();
+        let limits = device.limits();
+        let largest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) as usize / 4;
+        let rows = super::engine::MOST_MEASURED.max(SURVEYED);
+        let engine = Self {
+            idle: storage(&device, 4),
+            partial: storage(&device, GROUPS * SURVEYED * rows),
+            pipelines,
+            layout,
+            ring,
+            params: Vec::new(),
+            encoder: None,
+            trouble,
+            limit: Duration::from_secs(60),
+            name: format!("Vulkan device {ordinal}, {} ({:?})", info.name, info.device_type),
+            largest,
+            device,
+            queue,
+        };
+        engine.verdict()?;
+        Ok(engine)
+    }
+
+    /// Waits at most so long for an answer.
+    #[must_use]
+    pub fn with_limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    fn verdict(&self) -> Result<(), Fault> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+
+    fn encoder(&mut self) -> &mut wgpu::CommandEncoder {
+        let device = &self.device;
+        self.encoder
+            .get_or_insert_with(|| device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
+    }
+
+    /// Sends what has been recorded.
+    fn send(&mut self) -> Result<(), Fault> {
+        if !self.params.is_empty() {
+            self.queue.write_buffer(&self.ring, 0, &self.params);
+            self.params.clear();
+        }
+        if let Some(encoder) = self.encoder.take() {
+            self.queue.submit([encoder.finish()]);
+        }
+        self.verdict()
+    }
+
+    /// Records one operation. The inputs are x, y, z, w, u of the kernels.
+    fn run(
+        &mut self,
+        kernel: Kernel,
+        params: Params,
+        out: &wgpu::Buffer,
+        inputs: &[&wgpu::Buffer],
+        groups: (usize, usize),
+    ) -> Result<(), Fault> {
+        if groups.0 == 0 || groups.1 == 0 {
+            return Ok(());
+        }
+        if self.params.len() >= RING * SLOT {
+            self.send()?;
+        }
+        let at = self.params.len() as u32;
+        params.write(&mut self.params);
+        let slot =
+            wgpu::BufferBinding { buffer: &self.ring, offset: 0, size: wgpu::BufferSize::new(SLOT as u64) };
+        let resource = |binding: usize| match binding {
+            0 => wgpu::BindingResource::Buffer(slot.clone()),
+            1 => out.as_entire_binding(),
+            _ => inputs.get(binding - 2).map_or(&self.idle, |buffer| *buffer).as_entire_binding(),
+        };
+        let entries: [_; 7] = std::array::from_fn(|binding| wgpu::BindGroupEntry {
+            binding: binding as u32,
+            resource: resource(binding),
+        });
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &self.layout,
+            entries: &entries,
+        });
+        let pipeline = self.pipelines[kernel as usize].clone();
+        let mut pass = self.encoder().begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &group, &[at]);
+        pass.dispatch_workgroups(groups.0 as u32, groups.1.min(65_535) as u32, 1);
+        Ok(())
+    }
+
+    /// Copies words to the host, and waits for them.
+    fn fetch(&mut self, from: &wgpu::Buffer, offset: usize, words: &mut [f32]) -> Result<(), Fault> {
+        let bytes = 4 * words.len() as u64;
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.encoder().copy_buffer_to_buffer(from, 4 * offset as u64, &staging, 0, bytes);
+        self.send()?;
+        let (done, answer) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| drop(done.send(result)));
+        match self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(self.limit) }) {
+            Ok(_) => {}
+            Err(wgpu::PollError::Timeout) => return Err(Fault::Late),
+            Err(error) => return Err(Fault::Lost(error.to_string())),
+        }
+        self.verdict()?;
+        match answer.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Fault::Lost(error.to_string())),
+            Err(_) => return Err(Fault::Late),
+        }
+        let range = staging.get_mapped_range(..).map_err(|error| Fault::Lost(error.to_string()))?;
+        for (word, bytes) in words.iter_mut().zip(range.as_chunks::<4>().0) {
+            *word = f32::from_ne_bytes(*bytes);
+        }
+        Ok(())
+    }
+
+    /// Rows of partial sums, added up; the last `maxima` are largest magnitudes, the largest number standing for infinity.
+    fn partial(&mut self, rows: usize, count: usize, maxima: usize) -> Result<Vec<Vec<f64>>, Fault> {
+        let mut found = vec![0.0; rows * GROUPS * count];
+        let partial = self.partial.clone();
+        self.fetch(&partial, 0, &mut found)?;
+        let gathered = found.chunks_exact(GROUPS * count).map(|groups| {
+            let mut sums = vec![0.0_f64; count];
+            for group in groups.chunks_exact(count) {
+                for (index, (sum, value)) in sums.iter_mut().zip(group).enumerate() {
+                    let value = if index + maxima >= count && *value >= f32::MAX {
+                        f64::INFINITY
+                    } else {
+                        (*value).into()
+                    };
+                    *sum = if index + maxima >= count { sum.max(value) } else { *sum + value };
+                }
+            }
+            sums
+        });
+        Ok(gathered.collect())
+    }
+}
+
+fn place(view: super::engine::View) -> [u32; 2] {
+    [view.offset as u32, view.stride as u32]
+}
+
+fn kind(activation: Activation) -> u32 {
+    match activation {
+        Activation::Identity => 0,
+        Activation::Relu => 1,
+        Activation::LeakyRelu => 2,
+        Activation::Tanh => 3,
+        Activation::Sigmoid => 4,
+        Activation::Gelu => 5,
+    }
+}
+
+impl Engine for Vulkan {
+    type Buffer = wgpu::Buffer;
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn allocate(&mut self, words: usize) -> Result<wgpu::Buffer, Fault> {
+        if words > self.largest {
+            return Err(Fault::OutOfMemory(words));
+        }
+        let buffer = storage(&self.device, words);
+        match self.verdict() {
+            Err(Fault::OutOfMemory(_)) => Err(Fault::OutOfMemory(words)),
+            verdict => verdict.map(|()| buffer),
+        }
+    }
+
+    fn write(&mut self, into: &mut wgpu::Buffer, offset: usize, words: &[f32]) -> Result<(), Fault> {
+        // What has been recorded comes first.
+        self.send()?;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        self.queue.write_buffer(into, 4 * offset as u64, &bytes);
+        self.verdict()
+    }
+
+    fn read(&mut self, from: &wgpu::Buffer, offset: usize, words: &mut [f32]) -> Result<(), Fault> {
+        if words.is_empty() { Ok(()) } else { self.fetch(from, offset, words) }
+    }
+
+    fn product(
+        &mut self,
+        out: Target<'_, wgpu::Buffer>,
+        left: Operand<'_, wgpu::Buffer>,
+        right: Operand<'_, wgpu::Buffer>,
+        transposed: (bool, bool),
+        (scale, keep): (f32, f32),
+    ) -> Result<(), Fault> {
+        let params = Params {
+            rows: out.view.rows as u32,
+            columns: out.view.columns as u32,
+            inner: if transposed.0 { left.view.rows } else { left.view.columns } as u32,
+            flags: u32::from(transposed.0) | u32::from(transposed.1) << 1,
+            out: place(out.view),
+            x: place(left.view),
+            y: place(right.view),
+            scale,
+            keep,
+            ..Params::default()
+        };
+        let groups = (out.view.rows.div_ceil(16), out.view.columns.div_ceil(16));
+        self.run(Kernel::Product, params, out.buffer, &[left.buffer, right.buffer], groups)
+    }
+
+    fn map(
+        &mut self,
+        map: Map,
+        out: Target<'_, wgpu::Buffer>,
+        x: Operand<'_, wgpu::Buffer>,
+        y: Operand<'_, wgpu::Buffer>,
+    ) -> Result<(), Fault> {
+        let mut params = Params {
+            rows: out.view.rows as u32,
+            columns: out.view.columns as u32,
+            out: place(out.view),
+            x: place(x.view),
+            y: place(y.view),
+            ..Params::default()
+        };
+        (params.op, params.kind, params.seed, [params.scale, params.keep, params.add]) = match map {
+            Map::Sum { scale, keep } => (0, 0, 0, [scale, keep, 0.0]),
+            Map::Square { scale, keep } => (1, 0, 0, [scale, keep, 0.0]),
+            Map::Quotient { scale, keep, add } => (2, 0, 0, [scale, keep, add]),
+            Map::Outer { rows, columns } => (3, 0, 0, [rows, columns, 0.0]),
+            Map::Activate(activation) => (4, kind(activation), 0, [0.0; 3]),
+            Map::Derive(activation) => (5, kind(activation), 0, [0.0; 3]),
+            Map::Signs(seed) => (6, 0, seed, [0.0; 3]),
+        };
+        let groups = (out.view.rows.div_ceil(64), out.view.columns);
+        self.run(Kernel::Map, params, out.buffer, &[x.buffer, y.buffer], groups)
+    }
+
+    fn measure(&mut self, matrices: &[Operand<'_, wgpu::Buffer>]) -> Result<Vec<Measure>, Fault> {
+        let partial = self.partial.clone();
+        for (index, matrix) in matrices.iter().enumerate() {
+            let params = Params {
+                rows: matrix.view.rows as u32,
+                columns: matrix.view.columns as u32,
+                out: [(index * GROUPS * MEASURED) as u32, 0],
+                x: place(matrix.view),
+                ..Params::default()
+            };
+            self.run(Kernel::Measure, params, &partial, &[matrix.buffer], (GROUPS, 1))?;
+        }
+        let found = self.partial(matrices.len(), MEASURED, 1)?;
+        let measure = |sums: Vec<f64>| Measure { sum: sums[0], squares: sums[1], largest: sums[2] as f32 };
+        Ok(found.into_iter().map(measure).collect())
+    }
+
+    fn survey(&mut self, question: &Question<'_, wgpu::Buffer>) -> Result<Answer, Fault> {
+        let matrix = question.gradient.view;
+        let params = Params {
+            rows: matrix.rows as u32,
+            columns: matrix.columns as u32,
+            x: place(question.spectrum.view),
+            add: question.damping,
+            ..Params::default()
+        };
+        let inputs =
+            [question.gradient, question.scalings, question.velocity, question.weights, question.spectrum];
+        let partial = self.partial.clone();
+        self.run(Kernel::Survey, params, &partial, &inputs.map(|input| input.buffer), (GROUPS, 1))?;
+        let found = self.partial(1, SURVEYED, 3)?;
+        let Some([length, agreement, velocity_length, spread, direction, velocity, weight]) =
+            found.first().and_then(|sums| <[f64; SURVEYED]>::try_from(sums.as_slice()).ok())
+        else {
+            return Err(Fault::Gone);
+        };
+        Ok(Answer {
+            length,
+            agreement,
+            velocity_length,
+            spread,
+            largest_direction: direction as f32,
+            largest_velocity: velocity as f32,
+            largest_weight: weight as f32,
+        })
+    }
+
+    fn rotations(
+        &mut self,
+        rotations: &mut wgpu::Buffer,
+        matrix: &wgpu::Buffer,
+        turn: Turn,
+        (threshold, floor): (f32, f32),
+    ) -> Result<(), Fault> {
+        let params = Params {
+            size: turn.size as u32,
+            round: turn.round as u32,
+            out: [turn.offset as u32, 0],
+            scale: threshold,
+            keep: floor,
+            ..Params::default()
+        };
+        self.run(Kernel::Rotations, params, rotations, &[matrix], (turn.size.div_ceil(128), 1))
+    }
+
+    fn turn(
+        &mut self,
+        matrix: Target<'_, wgpu::Buffer>,
+        rotations: &wgpu::Buffer,
+        turn: Turn,
+    ) -> Result<(), Fault> {
+        let others = if turn.columns { matrix.view.rows } else { matrix.view.columns };
+        let params = Params {
+            size: turn.size as u32,
+            round: turn.round as u32,
+            inner: others as u32,
+            flags: u32::from(turn.columns) | u32::from(turn.moments) << 1,
+            out: place(matrix.view),
+            extra: turn.offset as u32,
+            ..Params::default()
+        };
+        self.run(Kernel::Turn, params, matrix.buffer, &[rotations], (turn.size.div_ceil(128), others))
+    }
+}
