@@ -10,7 +10,9 @@ use crate::{
     plain::Plain,
     random::Draws,
 };
-use ekfac::{Activation, Config, Dense, Loss, Outcome, Progress, Refresh, Targets};
+use ekfac::{
+    Activation, Averaging, Carry, Config, Dense, Estimator, Loss, Outcome, Progress, Refresh, Targets,
+};
 use ekfac_std::{
     Network,
     data::digits,
@@ -333,16 +335,26 @@ pub fn digits_losses<E: Engine>(engine: E, config: Config<f32>, steps: usize, ba
     losses
 }
 
-/// The settings that are compared, and how far the loss of any step may be from core's learner and from plain vectors,
-/// relative. K-FAC does not depend on the choice of an eigenbasis; EKFAC does, where eigenvalues meet, and core rotates in another
-/// order than a device.
-pub fn settings() -> [(&'static str, Config<f32>, [f64; 2]); 3] {
-    let kfac = Config { factors: ekfac::Averaging::Decay(0.95), ..Config::kfac(0.02, 0.1, 10) };
+/// The settings that are compared, and how far the loss of any step may be from core's learner, relative. With the first two
+/// the basis is that of the factors whenever it is used, and the choice among equal eigenvalues does not matter. With the
+/// default, core and a device rotate in another order and so live in different, equally good bases: there the mean loss of the last
+/// fifty steps is compared.
+pub fn settings() -> [(&'static str, Config<f32>, f64, bool); 4] {
+    let kfac = Config { factors: Averaging::Decay(0.95), ..Config::kfac(0.02, 0.1, 10) };
+    let ekfac = Config {
+        factors: Averaging::Decay(0.95),
+        scalings: Averaging::Decay(0.9),
+        estimator: Estimator::PerExampleRunning,
+        statistics_period: 10,
+        refresh: Refresh::every(10).carrying(Carry::Rebuild),
+        ..Config::paper(0.02, 1.0, 10)
+    };
     let periodic = Config { refresh: Refresh::every(20), ..Config::default() };
     [
-        ("K-FAC", kfac, [1e-4, 1e-4]),
-        ("periodic", periodic, [5e-2, 1e-2]),
-        ("running", Config::default(), [1e-1, 1e-2]),
+        ("K-FAC", kfac, 1e-4, false),
+        ("EKFAC", ekfac, 1e-4, false),
+        ("periodic", periodic, 5e-2, true),
+        ("running", Config::default(), 1e-1, true),
     ]
 }
 
@@ -352,20 +364,20 @@ pub fn settings() -> [(&'static str, Config<f32>, [f64; 2]); 3] {
 /// Where the losses are further apart than stated.
 pub fn trajectories<E: Engine>(mut engine: impl FnMut() -> E) {
     let mut failed = false;
-    for (name, config, limits) in settings() {
+    for (name, config, limit, last) in settings() {
         let losses = digits_losses(engine(), config, 200, 100);
-        let apart =
-            |losses: &[f32; 3], other: usize| f64::from((losses[other] - losses[1]).abs() / losses[other]);
-        for step in [0, 1, 5, 20, 21, 50, 100, 199] {
+        for step in [0, 1, 5, 20, 50, 100, 199] {
             println!("    {name}, step {step:>3}: {:?}", losses[step]);
         }
-        for (other, limit, whose) in [(0, limits[0], "core's learner"), (2, limits[1], "plain vectors")] {
-            let worst = losses
-                .iter()
-                .map(|step| apart(step, other))
-                .fold(0.0, |most, x| if x <= most { most } else { x });
-            println!("    {name}: at worst {worst:.1e} from {whose}, at most {limit:.0e}");
-            failed |= !(worst <= limit);
+        for (other, whose) in [(0, "core's learner"), (2, "plain vectors")] {
+            let apart = |step: &[f32; 3]| f64::from((step[other] - step[1]).abs() / step[other]);
+            let worst = losses.iter().map(apart).fold(0.0, |most, x| if x <= most { most } else { x });
+            let mean = |which: usize| losses[150..].iter().map(|step| step[which]).sum::<f32>() / 50.0;
+            let late = f64::from((mean(other) - mean(1)).abs() / mean(other));
+            println!(
+                "    {name}: {worst:.1e} at worst, {late:.1e} in the last fifty from {whose}, at most {limit:.0e}"
+            );
+            failed |= !(if last { late } else { worst } <= limit);
         }
     }
     assert!(!failed, "losses too far apart");

@@ -20,11 +20,10 @@ pub enum Trouble {
     Dies,
 }
 
-/// A buffer of `f32` on the host.
+/// The engine.
 #[derive(Clone, Debug, Default)]
 pub struct Plain {
-    /// What goes wrong, and when.
-    pub trouble: Option<(usize, Trouble)>,
+    trouble: Option<(usize, Trouble)>,
     calls: usize,
     poisoned: bool,
 }
@@ -38,9 +37,9 @@ fn get(operand: &Operand<'_, Vec<f32>>, i: usize, j: usize) -> f32 {
 }
 
 impl Plain {
-    /// An engine that fails at a call.
-    pub fn failing(call: usize, trouble: Trouble) -> Self {
-        Self { trouble: Some((call, trouble)), ..Self::default() }
+    /// An engine that fails on purpose, or does not.
+    pub fn with_trouble(trouble: Option<(usize, Trouble)>) -> Self {
+        Self { trouble, ..Self::default() }
     }
 
     fn call(&mut self) -> Result<(), Fault> {

@@ -50,3 +50,42 @@ mod cuda {
         }
     }
 }
+
+#[cfg(feature = "wgpu")]
+mod wgpu {
+    use ekfac_std::offload::{Fault, vulkan::Vulkan};
+    use ekfac_tests::offload;
+
+    /// The device, or why there is none. Where `EKFAC_VULKAN` is set, there must be one.
+    fn device() -> Option<Vulkan> {
+        match Vulkan::new(0) {
+            Ok(device) => Some(device),
+            Err(Fault::Missing(what)) if std::env::var_os("EKFAC_VULKAN").is_none() => {
+                println!("skipped: no Vulkan device ({what})");
+                None
+            }
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+
+    #[test]
+    fn wgpu_operations() {
+        if let Some(mut device) = device() {
+            offload::operations(&mut device);
+        }
+    }
+
+    #[test]
+    fn wgpu_golden_vectors() {
+        if device().is_some() {
+            offload::golden(|| device().expect("a device"));
+        }
+    }
+
+    #[test]
+    fn wgpu_trajectories() {
+        if device().is_some() {
+            offload::trajectories(|| device().expect("a device"));
+        }
+    }
+}

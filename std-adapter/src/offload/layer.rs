@@ -2,9 +2,11 @@
 //!
 //! *Refresh*: core's walk takes one pair after another; a device takes n/2 disjoint pairs at once, the rounds of a tournament
 //! ([`pair`](super::engine::pair)), in chunks of rounds that could
-//! spend the budget of rotations, until it is spent, within a chunk, or each pair has met. Angles and skipped pairs are by core's
+//! spend the budget of rotations, until it is spent, within a chunk, or
+//! four times as many pairs have been looked at. Angles and skipped pairs are by core's
 //! rule; S, the velocity, the weights in the eigenbasis and what is in flight turn along. A solve goes on until a whole
-//! tournament turns nothing beyond eps times the trace. Orthogonality is restored by U <- U (3 I - U^T U) / 2, products only, after
+//! tournament turns nothing beyond eps times the mean eigenvalue, or, after
+//! a few sweeps, eps times the trace. Orthogonality is restored by U <- U (3 I - U^T U) / 2, products only, after
 //! every [`CARE`] rounds. *Cost*: products as in core; a round touches C twice and every companion once. *Failure*: noted on the
 //! desk; nothing panics.
 
@@ -24,6 +26,12 @@ use std::ops::Range;
 
 /// Rounds from one care for orthogonality to the next.
 pub const CARE: usize = 256;
+
+/// Pairs that are looked at for each rotation of the budget, where one round has not as many.
+const LOOKED_AT: usize = 4;
+
+/// Sweeps of a solve that go to the finer of its two floors.
+const FINE_SWEEPS: u32 = 8;
 
 /// Rounds whose rotations are kept, to be counted together.
 const KEPT: usize = 32;
@@ -337,18 +345,20 @@ impl<E: Engine> DeviceRoom<'_, E> {
             _ if size < 2 => {}
             Effort::Rotate { rotations: most, threshold, .. } => {
                 let chunk = (most as usize).div_ceil(size.div_ceil(2)).min(all);
-                while rotations < u64::from(most) && walked < all && self.desk.fault.is_none() {
-                    let now = chunk.min(all - walked);
+                // Rounds cost the same however few of their pairs turn: so a few budgets of pairs are looked at, not a sweep.
+                let end = (LOOKED_AT * most as usize / size.div_ceil(2)).clamp(chunk, all);
+                while rotations < u64::from(most) && walked < end && self.desk.fault.is_none() {
+                    let now = chunk.min(end - walked);
                     rotations += self.rounds(on_input, now, (threshold, floor));
                     walked += now;
                 }
             }
             Effort::Solve(limits) => {
                 let mut converged = false;
-                // The mean eigenvalue's rounding: below, a solve would go on among directions that hold nothing.
-                let floor = floor / size as f32;
-                for _ in 0..limits.sweeps.min(f32::SWEEP_LIMIT) {
-                    let turned = self.rounds(on_input, all, (limits.threshold, floor));
+                for sweep in 0..limits.sweeps.min(f32::SWEEP_LIMIT) {
+                    // First to the rounding of a mean eigenvalue; what a few sweeps leave above is rounding of the largest.
+                    let fine = if sweep < FINE_SWEEPS { size as f32 } else { 1.0 };
+                    let turned = self.rounds(on_input, all, (limits.threshold, floor / fine));
                     (rotations, walked) = (rotations + turned, walked + all);
                     self.care(on_input);
                     converged = turned == 0;

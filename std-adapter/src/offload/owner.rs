@@ -153,6 +153,11 @@ fn answer<E: Engine>(
                     return Err(Fault::NotFinite);
                 }
             }
+            // A degraded step may be the data's doing, or numbers that the device has spoilt: its state tells.
+            let degraded = matches!(step, Err(_) | Ok(Step { outcome: Outcome::Degraded(_), .. }));
+            if degraded {
+                net.save(state)?;
+            }
             let due = progress.steps.is_multiple_of(mirror.max(1));
             let state = if due { net.save(state).map(|()| Some(state.clone()))? } else { None };
             Ok(Reply::Step { step, progress, state })
