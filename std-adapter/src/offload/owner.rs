@@ -159,14 +159,14 @@ fn answer<E: Engine>(
                 net.save(state)?;
             }
             let due = progress.steps.is_multiple_of(mirror.max(1));
-            let state = if due { net.save(state).map(|()| Some(state.clone()))? } else { None };
+            let state = if due { net.save(state).map(|()| Some(state.to_vec()))? } else { None };
             Ok(Reply::Step { step, progress, state })
         }
         Question::Evaluate { inputs, targets } => {
             let (sum, correct) = net.evaluate(&inputs, targets.lend())?;
             if sum.is_finite() { Ok(Reply::Evaluation(sum, correct)) } else { Err(Fault::NotFinite) }
         }
-        Question::State => net.save(state).map(|()| Reply::State(state.clone())),
+        Question::State => net.save(state).map(|()| Reply::State(state.to_vec())),
     }
 }
 
