@@ -138,11 +138,7 @@ impl Line {
 }
 
 /// What the device's thread does with one question.
-fn answer<E: Engine>(
-    net: &mut DeviceNet<E>,
-    state: &mut Vec<f32>,
-    question: Question,
-) -> Result<Reply, Fault> {
+fn answer<E: Engine>(net: &mut DeviceNet<E>, state: &mut [f32], question: Question) -> Result<Reply, Fault> {
     match question {
         Question::Step { config, mut progress, inputs, targets, mirror } => {
             let step = net.step(&config, &mut progress, &inputs, targets.lend())?;
