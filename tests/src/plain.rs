@@ -158,7 +158,7 @@ impl Engine for Plain {
         self.call()?;
         let (view, mut found) = (question.gradient.view, Answer::default());
         let larger = |most: &mut f32, value: f32| {
-            *most = most.max(if value.is_finite() { value.abs() } else { f32::INFINITY })
+            *most = most.max(if value.is_finite() { value.abs() } else { f32::INFINITY });
         };
         for (i, j) in (0..view.columns).flat_map(|j| (0..view.rows).map(move |i| (i, j))) {
             let (k, v, a) =
