@@ -9,7 +9,7 @@ use super::{
     memory::{Memory, Slot},
     random::Stream,
 };
-use crate::{Coordinates, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
+use crate::{Coordinates, Kernels, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
 use core::ops::Range;
 
 /// Which gradients a backward pass fills.
@@ -51,12 +51,10 @@ impl<T: Scalar> Slot<'_, T> {
     }
 
     /// Multiplies the gradients by the activation's derivative: from dL/dh to dL/dz.
-    fn through_activation(&mut self, side: Side, examples: &Range<usize>) {
+    fn through_activation(&mut self, kernels: &dyn Kernels<T>, side: Side, examples: &Range<usize>) {
         let activation = self.dense.activation();
         let Parts { gradients, pre_activations, outputs, .. } = self.parts(side, examples);
-        for ((g, z), h) in gradients.iter_mut().zip(pre_activations).zip(outputs) {
-            *g *= activation.derivative(*z, *h);
-        }
+        kernels.through_activation(activation, gradients, pre_activations, outputs);
     }
 
     /// z of this layer from the outputs of the layer below.
@@ -143,10 +141,7 @@ pub(crate) fn forward<T: Scalar>(
     let (mut below, mut finite): (&[T], bool) = (inputs, true);
     for mut slot in slots {
         slot.pre_activate(counted, below, batch);
-        for (h, z) in slot.outputs.iter_mut().zip(&*slot.pre_activations) {
-            finite &= z.is_finite();
-            *h = slot.dense.activation().value(*z);
-        }
+        finite &= counted.kernels().activate(slot.dense.activation(), slot.pre_activations, slot.outputs);
         below = slot.outputs;
     }
     finite
@@ -193,7 +188,7 @@ pub(crate) fn backward<T: Scalar>(
             Source::Exact(pass) => loss.exact_gradient(h, *pass, out),
         }
     }
-    last.through_activation(side, examples);
+    last.through_activation(counted.kernels(), side, examples);
     for index in (0..memory.layers().len()).rev() {
         let (mut slots, scratch) = memory.slots(batch);
         let mut below = if index > 0 { slots.nth(index - 1) } else { None };
@@ -201,7 +196,7 @@ pub(crate) fn backward<T: Scalar>(
         let out = below.as_mut().map(|below| below.parts(side, examples).gradients);
         slot.take_down(counted, side, examples, out, scratch);
         if let Some(below) = &mut below {
-            below.through_activation(side, examples);
+            below.through_activation(counted.kernels(), side, examples);
         }
     }
 }
