@@ -96,7 +96,7 @@ fn fast_kernels_differ_by_a_few_rounding_errors_a_term() {
         let kernels = Threaded::new(FaerKernels::<f32>::new(), pool(threads));
         for sizes in SIZES {
             let (found, [m, n, k]) = (all(&kernels, sizes, 0.5), sizes);
-            // In f64 from the same f32 numbers: the sums of magnitudes are at most k.
+            // Against core in the same precision; all factors are below 1, so a sum of magnitudes is at most k.
             let expected = all(&Reference, sizes, 0.5_f32);
             let limit = 4.0 * (k as f32 + 4.0) * f32::EPSILON;
             for (kind, (expected, found)) in expected.iter().zip(&found).enumerate() {
