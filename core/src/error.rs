@@ -5,8 +5,8 @@
 
 use core::fmt;
 
-/// Why a call was refused. Nothing has been written when one of these is returned, [`Error::RefreshFailed`] excepted: then
-/// the batch has entered the statistics, and every state is valid.
+/// Why a call was refused. Nothing has been written when one of these is returned, [`Error::RefreshFailed`] and
+/// [`Error::KernelsFailed`] excepted: then the batch may have entered the statistics, and every state is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -50,6 +50,9 @@ pub enum Error {
         /// The layer, counted from the input.
         layer: usize,
     },
+    /// The kernels stopped in the middle of a step, as when a thread of theirs panicked. Every state is valid: those
+    /// reached before have taken the batch in, the others have not, and weights have moved only if all statistics had.
+    KernelsFailed,
 }
 
 impl fmt::Display for Error {
@@ -69,6 +72,7 @@ impl fmt::Display for Error {
             Error::RefreshFailed { layer } => {
                 write!(formatter, "the eigenbasis of layer {layer} failed to converge too often in a row")
             }
+            Error::KernelsFailed => write!(formatter, "the kernels stopped in the middle of a step"),
         }
     }
 }

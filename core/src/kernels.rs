@@ -12,7 +12,7 @@
 //! one; no memory but the caller's scratch. Sizes are checked by the callers; a kernel given wrong ones computes on the
 //! common part and cannot panic.
 
-use crate::{MatrixMut, MatrixRef, Scalar, shape::packed_words};
+use crate::{Activation, MatrixMut, MatrixRef, Scalar, shape::packed_words};
 
 /// How the mean of a batch enters a running average.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +41,7 @@ impl<T: Scalar> Blend<T> {
     }
 }
 
-/// The products that an EKFAC step is made of. `out` comes first, sizes are those of the matrices.
+/// The products that an EKFAC step is made of, and its activations. `out` comes first, sizes are those of the matrices.
 pub trait Kernels<T: Scalar>: Sync {
     /// out = scale * left * right + keep * out.
     fn product(
@@ -85,6 +85,23 @@ pub trait Kernels<T: Scalar>: Sync {
         blend: Blend<T>,
         scratch: &mut [T],
     );
+
+    /// h = activation(z), element by element; whether every z is finite.
+    fn activate(&self, activation: Activation, z: &[T], h: &mut [T]) -> bool {
+        let mut finite = true;
+        for (h, z) in h.iter_mut().zip(z) {
+            finite &= z.is_finite();
+            *h = activation.value(*z);
+        }
+        finite
+    }
+
+    /// g <- g dh/dz, element by element: from dL/dh to dL/dz.
+    fn through_activation(&self, activation: Activation, g: &mut [T], z: &[T], h: &[T]) {
+        for ((g, z), h) in g.iter_mut().zip(z).zip(h) {
+            *g *= activation.derivative(*z, *h);
+        }
+    }
 }
 
 /// Core's own kernels: a fixed order of summation, the same bits on every target.
@@ -324,6 +341,10 @@ impl<'a, T: Scalar> Counted<'a, T> {
     ) {
         self.add(2 * left.rows() * left.columns() * right.rows());
         self.kernels.product_right_transposed(out, left, right, scale, keep);
+    }
+
+    pub(crate) fn kernels(&self) -> &'a dyn Kernels<T> {
+        self.kernels
     }
 
     pub(crate) fn symmetric_update(

@@ -5,6 +5,7 @@
 //! strided views are copied element by element ([`MatrixMut::copy_from`], [`MatrixRef::copy_to`]).
 
 use crate::{Error, Scalar, error::expect_length};
+use core::ops::Range;
 use nalgebra as na;
 
 /// A read-only column-major matrix.
@@ -42,6 +43,25 @@ impl<'a, T: Scalar> MatrixRef<'a, T> {
     /// The first `rows` rows of this matrix.
     pub(crate) fn top(self, rows: usize) -> Self {
         Self { rows: rows.min(self.rows), ..self }
+    }
+
+    /// A part of this matrix, without a copy; `None` where it reaches beyond.
+    ///
+    /// ```
+    /// use ekfac::MatrixRef;
+    /// let matrix = nalgebra::matrix![1.0_f32, 2.0, 3.0; 4.0, 5.0, 6.0];
+    /// let part = MatrixRef::from(&matrix).block(1..2, 1..3).unwrap();
+    /// assert_eq!((part.rows(), part.columns(), part.get(0, 1)), (1, 2, Some(6.0)));
+    /// assert!(MatrixRef::from(&matrix).block(0..3, 0..1).is_none());
+    /// ```
+    pub fn block(self, rows: Range<usize>, columns: Range<usize>) -> Option<Self> {
+        if rows.end > self.rows || columns.end > self.columns {
+            return None;
+        }
+        let (height, width) = (rows.end.checked_sub(rows.start)?, columns.end.checked_sub(columns.start)?);
+        let start = columns.start.checked_mul(self.stride)?.checked_add(rows.start)?;
+        let data = if height == 0 || width == 0 { &[] } else { self.data.get(start..)? };
+        Some(Self { data, rows: height, columns: width, stride: self.stride })
     }
 
     /// One row, as a matrix of one row.

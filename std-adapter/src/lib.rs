@@ -17,6 +17,6 @@ pub mod program;
 mod snapshot;
 
 pub use eigen::{Eigen, Eigensolver, Origin};
-pub use kernels::FaerKernels;
+pub use kernels::{DeterministicKernels, FaerKernels, Mode};
 pub use network::{MOST_EVENTS, Network, OwnedLayer};
 pub use snapshot::SnapshotError;

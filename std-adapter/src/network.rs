@@ -3,12 +3,16 @@
 //! Nothing is computed here. *Invariant*: a [`Network`] is its state words and its [`Progress`]; both go into a
 //! [checkpoint](crate::checkpoint) and come back bit for bit. *Cost*: [`Net::words`] words. *Failure*: core's errors.
 
-use crate::kernels::{Element, FaerKernels};
+use crate::kernels::{Element, Mode, ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use ekfac::{
     Config, Coordinates, Dense, Error, Evaluation, Event, Kernels, LayerMut, Learner, Loss, MatrixMut, Net,
-    Progress, Reference, Scalar, Shape, Step, Targets,
+    Progress, Scalar, Shape, Step, Targets,
 };
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 /// The state of one layer, for a training loop of the user's own: view it and bind it to a
 /// [`Preconditioner`](ekfac::Preconditioner).
@@ -76,11 +80,13 @@ pub struct Network<T> {
     capacity: usize,
     memory: Vec<T>,
     kernels: Box<dyn Kernels<T> + Send>,
+    mode: Mode,
+    pool: Option<Arc<ThreadPool>>,
 }
 
 impl<T: Element> Network<T> {
     /// A fresh network with Glorot-uniform weights from `seed`, for batches of up to `capacity` examples, with
-    /// [`FaerKernels`].
+    /// the kernels of [`Mode::Fast`] on the caller's thread.
     ///
     /// # Errors
     /// A bad network or setting.
@@ -117,17 +123,56 @@ impl<T: Element> Network<T> {
         }
         let mut memory = zeros(net.words(capacity))?;
         memory[..found].copy_from_slice(state);
-        let kernels = Box::new(FaerKernels::new());
+        let mode = Mode::default();
+        let (events, kernels) = (VecDeque::new(), mode.kernels(None));
         let mut network =
-            Self { layers, loss, config, progress, events: VecDeque::new(), capacity, memory, kernels };
+            Self { layers, loss, config, progress, events, capacity, memory, kernels, mode, pool: None };
         network.with(|_| Ok(()))?;
         Ok(network)
     }
 
-    /// The same with core's own kernels: slower on large layers, the same bits on every machine.
+    /// The same with core's own bits, on every machine and any number of threads: [`Mode::Deterministic`].
     #[must_use]
     pub fn deterministic(self) -> Self {
-        self.with_kernels(Box::new(Reference))
+        self.with_mode(Mode::Deterministic)
+    }
+
+    /// The same in another mode.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { kernels: mode.kernels(self.pool.clone()), mode, ..self }
+    }
+
+    /// The same on so many threads of a pool of its own; 1 is the caller's thread, 0 one for each core.
+    ///
+    /// ```
+    /// use ekfac::{Activation::{Identity, Tanh}, Config, Dense, Loss};
+    /// let layers = vec![Dense::new(784, 100, Tanh), Dense::new(100, 10, Identity)];
+    /// let network = ekfac_std::Network::<f32>::new(layers, Loss::SoftmaxCrossEntropy, Config::default(), 1, 16)?;
+    /// let network = network.deterministic().with_threads(2)?;
+    /// assert_eq!(network.threads(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn with_threads(self, threads: usize) -> Result<Self, ThreadPoolBuildError> {
+        if threads == 1 {
+            return Ok(Self { kernels: self.mode.kernels(None), pool: None, ..self });
+        }
+        Ok(self.with_pool(Arc::new(ThreadPoolBuilder::new().num_threads(threads).build()?)))
+    }
+
+    /// The same on the threads of a pool, which several networks can share.
+    #[must_use]
+    pub fn with_pool(self, pool: Arc<ThreadPool>) -> Self {
+        Self { kernels: self.mode.kernels(Some(pool.clone())), pool: Some(pool), ..self }
+    }
+
+    /// Threads that share the products of a step.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
     }
 
     /// The same with other kernels.
@@ -156,12 +201,17 @@ impl<T: Element> Network<T> {
         result
     }
 
+    /// The same, where the work is core's alone: a panic can then only come from the kernels, and becomes an error.
+    fn guarded<R>(&mut self, work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>) -> Result<R, Error> {
+        catch_unwind(AssertUnwindSafe(|| self.with(work))).unwrap_or(Err(Error::KernelsFailed))
+    }
+
     /// One step on a batch: one example after another.
     ///
     /// # Errors
-    /// Those of [`Learner::step`].
+    /// Those of [`Learner::step`], and [`Error::KernelsFailed`] when a thread panicked.
     pub fn step(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Step<T>, Error> {
-        self.with(|learner| learner.step(inputs, targets))
+        self.guarded(|learner| learner.step(inputs, targets))
     }
 
     /// Loss and accuracy over any number of examples.
@@ -169,7 +219,7 @@ impl<T: Element> Network<T> {
     /// # Errors
     /// Those of [`Learner::evaluate`].
     pub fn evaluate(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Evaluation<T>, Error> {
-        self.with(|learner| learner.evaluate(inputs, targets))
+        self.guarded(|learner| learner.evaluate(inputs, targets))
     }
 
     /// The outputs for one example.
@@ -177,7 +227,7 @@ impl<T: Element> Network<T> {
     /// # Errors
     /// Those of [`Learner::predict`].
     pub fn predict(&mut self, input: &[T]) -> Result<Vec<T>, Error> {
-        self.with(|learner| learner.predict(input).map(<[T]>::to_vec))
+        self.guarded(|learner| learner.predict(input).map(<[T]>::to_vec))
     }
 
     /// W of one layer, m x n, column-major, bias last, in parameter coordinates wherever it lives.

@@ -9,7 +9,7 @@ use super::{
     memory::{Memory, Slot},
     random::Stream,
 };
-use crate::{Coordinates, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
+use crate::{Coordinates, Kernels, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
 use core::ops::Range;
 
 /// Which gradients a backward pass fills.
@@ -54,12 +54,10 @@ impl<T: Scalar> Slot<'_, T> {
     }
 
     /// Multiplies the gradients by the activation's derivative: from dL/dh to dL/dz.
-    fn through_activation(&mut self, side: Side, examples: &Range<usize>) {
+    fn through_activation(&mut self, kernels: &dyn Kernels<T>, side: Side, examples: &Range<usize>) {
         let activation = self.dense.activation();
         let Parts { gradients, pre_activations, outputs, .. } = self.parts(side, examples);
-        for ((g, z), h) in gradients.iter_mut().zip(pre_activations).zip(outputs) {
-            *g *= activation.derivative(*z, *h);
-        }
+        kernels.through_activation(activation, gradients, pre_activations, outputs);
     }
 
     /// z of this layer from the outputs of the layer below.
@@ -147,10 +145,7 @@ pub(crate) fn forward<T: Scalar>(
     // By reference, here and below: a slot is large, and a move would take its size of the stack again.
     while let Some(slot) = &mut slots.next() {
         slot.pre_activate(counted, below, batch);
-        for (h, z) in slot.outputs.iter_mut().zip(&*slot.pre_activations) {
-            finite &= z.is_finite();
-            *h = slot.dense.activation().value(*z);
-        }
+        finite &= counted.kernels().activate(slot.dense.activation(), slot.pre_activations, slot.outputs);
         let outputs: &mut [T] = core::mem::take(&mut slot.outputs);
         below = outputs;
     }
@@ -180,7 +175,7 @@ pub(crate) fn backward<T: Scalar>(
 ) {
     at_outputs(memory, loss, source, side, examples, batch);
     for index in (0..memory.layers().len()).rev() {
-        through_activation(memory, index, side, examples, batch);
+        through_activation(memory, counted.kernels(), index, side, examples, batch);
         take_down(memory, counted, index, side, examples, batch);
     }
 }
@@ -205,13 +200,14 @@ fn at_outputs<T: Scalar>(
 #[inline(never)]
 fn through_activation<T: Scalar>(
     memory: &mut Memory<'_, T>,
+    kernels: &dyn Kernels<T>,
     index: usize,
     side: Side,
     examples: &Range<usize>,
     batch: usize,
 ) {
     if let Some(slot) = &mut memory.slots(batch).0.nth(index) {
-        slot.through_activation(side, examples);
+        slot.through_activation(kernels, side, examples);
     }
 }
 

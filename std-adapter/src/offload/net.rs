@@ -7,7 +7,8 @@
 use super::{
     desk::Desk,
     engine::{Engine, Fault, Map, Operand, View, from, into},
-    layer::{DeviceLayer, DeviceRoom, Scratch},
+    layer::{DeviceLayer, Scratch},
+    room::DeviceRoom,
 };
 use ekfac::{
     Config, Dense, Error, Fisher, Loss, Net, Progress, Shape, Step, Targets,

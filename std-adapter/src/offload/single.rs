@@ -3,7 +3,8 @@
 use super::{
     desk::Desk,
     engine::{Engine, Fault, from, into},
-    layer::{DeviceLayer, DeviceRoom, Scratch},
+    layer::{DeviceLayer, Scratch},
+    room::DeviceRoom,
 };
 use ekfac::{
     Config, Error, Outcome, Progress, Reference, Shape,

@@ -4,8 +4,11 @@
 //! an answer is waited for, or after [`RING`] of them. *Failure*: an error of the driver, or an answer that takes longer than the
 //! limit ([`Vulkan::with_limit`]), is a [`Fault`].
 
+mod params;
+
 use super::engine::{Answer, Engine, Fault, Map, Measure, Operand, Question, Target, Turn};
 use ekfac::Activation;
+use params::Params;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -32,41 +35,6 @@ enum Kernel {
 }
 
 const NAMES: [&str; 6] = ["product", "map", "measure", "survey", "rotations", "turn"];
-
-/// What a kernel is told, in the layout of its uniform block.
-#[derive(Clone, Copy, Default)]
-struct Params {
-    op: u32,
-    kind: u32,
-    rows: u32,
-    columns: u32,
-    inner: u32,
-    flags: u32,
-    size: u32,
-    round: u32,
-    out: [u32; 2],
-    x: [u32; 2],
-    y: [u32; 2],
-    seed: u32,
-    extra: u32,
-    scale: f32,
-    keep: f32,
-    add: f32,
-}
-
-impl Params {
-    fn write(&self, into: &mut Vec<u8>) {
-        let start = into.len();
-        let numbers =
-            [self.op, self.kind, self.rows, self.columns, self.inner, self.flags, self.size, self.round];
-        let places = [self.out, self.x, self.y];
-        let rest = [self.seed, self.extra, self.scale.to_bits(), self.keep.to_bits(), self.add.to_bits(), 0];
-        for number in numbers.iter().chain(places.as_flattened()).chain(&rest) {
-            into.extend_from_slice(&number.to_ne_bytes());
-        }
-        into.resize(start + SLOT, 0);
-    }
-}
 
 /// A Vulkan device at work.
 pub struct Vulkan {

@@ -6,26 +6,23 @@
 //! one machine, not between machines. Choose [`Reference`] where they must be. *Cost*: one reused buffer of n^2 or
 //! N (m + n) words. *Failure*: none; sizes come from the corridor.
 
-use ekfac::{Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar};
+use super::{Element, is_small as below, tanh::TANH_CROSSOVER};
+use ekfac::{Activation, Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar};
 use faer::{
     Accum, MatMut, MatRef, Par,
     linalg::matmul::{matmul, triangular, triangular::BlockStructure},
-    traits::{ComplexField, Conjugate},
 };
+use pulp::Arch;
 use std::sync::{Mutex, PoisonError};
 
 /// Products with fewer multiply-adds than this stay with core: below, faer's set-up costs more than it saves.
 pub const CROSSOVER: usize = 16 * 16 * 16;
 
-/// A scalar that both core and faer know: `f32` or `f64`.
-pub trait Element: Scalar + ComplexField + Conjugate<Canonical = Self> {}
-impl Element for f32 {}
-impl Element for f64 {}
-
 /// Kernels through faer's products.
 #[derive(Debug, Default)]
 pub struct FaerKernels<T> {
-    buffer: Mutex<Vec<T>>,
+    /// As many as calls ran at once.
+    buffers: Mutex<Vec<Vec<T>>>,
 }
 
 fn view<'a, T: Scalar>(matrix: MatrixRef<'a, T>) -> MatRef<'a, T> {
@@ -60,23 +57,25 @@ fn multiply<T: Element>(
 }
 
 impl<T: Element> FaerKernels<T> {
-    /// Kernels with an empty buffer, which grows to what the largest layer needs.
+    /// Kernels without a buffer yet; one grows to what the largest layer needs.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: Mutex::new(Vec::new()) }
+        Self { buffers: Mutex::new(Vec::new()) }
     }
 
     fn with_buffer(&self, words: usize, work: impl FnOnce(&mut [T])) {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = kept().pop().unwrap_or_default();
         if buffer.len() < words {
             buffer.resize(words, T::ZERO);
         }
         work(&mut buffer[..words]);
+        kept().push(buffer);
     }
 }
 
 fn is_small(rows: usize, columns: usize, inner: usize) -> bool {
-    rows.saturating_mul(columns).saturating_mul(inner) < CROSSOVER
+    below(rows, columns, inner, CROSSOVER)
 }
 
 impl<T: Element> Kernels<T> for FaerKernels<T> {
@@ -167,8 +166,8 @@ impl<T: Element> Kernels<T> for FaerKernels<T> {
         self.with_buffer((rows + columns) * batch + rows * columns, |buffer| {
             let (g_squares, rest) = buffer.split_at_mut(rows * batch);
             let (a_squares, mean) = rest.split_at_mut(columns * batch);
-            square(g_squares, g.as_slice());
-            square(a_squares, a.as_slice());
+            square(g_squares, g);
+            square(a_squares, a);
             let left = MatRef::from_column_major_slice(g_squares, rows, batch);
             let right = MatRef::from_column_major_slice(a_squares, columns, batch);
             let out = MatMut::from_column_major_slice_mut(mean, rows, columns);
@@ -176,8 +175,17 @@ impl<T: Element> Kernels<T> for FaerKernels<T> {
             blend.apply(scalings.as_mut_slice(), mean);
         });
     }
+    fn activate(&self, activation: Activation, z: &[T], h: &mut [T]) -> bool {
+        if activation == Activation::Tanh && z.len() >= TANH_CROSSOVER && T::fast_tanh(z, h) {
+            return Arch::new().dispatch(|| z.iter().fold(true, |finite, z| finite & z.is_finite()));
+        }
+        Reference.activate(activation, z, h)
+    }
 }
 
-fn square<T: Scalar>(into: &mut [T], from: &[T]) {
-    into.iter_mut().zip(from).for_each(|(square, value)| *square = *value * *value);
+/// The squares of a matrix whose columns may lie apart.
+fn square<T: Scalar>(into: &mut [T], from: MatrixRef<'_, T>) {
+    for (into, from) in into.chunks_exact_mut(from.rows().max(1)).zip(from.iter_columns()) {
+        into.iter_mut().zip(from).for_each(|(square, value)| *square = *value * *value);
+    }
 }

@@ -1,0 +1,71 @@
+//! The products of a step on a desktop: two modes, each on any number of threads.
+//!
+//! | mode | kernels | bits |
+//! | --- | --- | --- |
+//! | [`Mode::Deterministic`] | [`DeterministicKernels`], vector code in core's own order of summation | those of [`Reference`](ekfac::Reference), on every machine and any number of threads |
+//! | [`Mode::Fast`] | [`FaerKernels`] | sums in another order: within k eps of the sum of magnitudes, k the terms of a sum |
+//!
+//! *Invariant*: nothing starts a thread unasked. [`Threaded`] splits every large product over a pool that it is given, by
+//! columns or rows of the result, so that no sum is cut. *Failure*: a panic in a worker ends the step and comes back as
+//! [`Error::KernelsFailed`](ekfac::Error::KernelsFailed) from [`Network`](crate::Network); the pool stays usable.
+
+mod deterministic;
+mod fast;
+mod tanh;
+mod threaded;
+mod timed;
+
+pub use deterministic::DeterministicKernels;
+pub use fast::{CROSSOVER, FaerKernels};
+pub use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+pub use tanh::TANH_CROSSOVER;
+pub use threaded::{SPLIT, Threaded};
+pub use timed::{Kind, Spent, Timed};
+
+use ekfac::{Kernels, Scalar};
+use faer::traits::{ComplexField, Conjugate};
+use std::sync::Arc;
+
+/// A scalar that both core and faer know: `f32` or `f64`.
+pub trait Element: Scalar + ComplexField + Conjugate<Canonical = Self> {
+    /// h = tanh z for long slices, where [`Mode::Fast`] has a way of its own; false where it has none.
+    fn fast_tanh(_z: &[Self], _h: &mut [Self]) -> bool {
+        false
+    }
+}
+
+impl Element for f32 {
+    fn fast_tanh(z: &[f32], h: &mut [f32]) -> bool {
+        tanh::all(z, h);
+        true
+    }
+}
+
+impl Element for f64 {}
+
+/// Which bits the kernels give, and how fast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Core's own bits, on every machine and any number of threads.
+    Deterministic,
+    /// As fast as it gets: the same from run to run on one machine, rounded otherwise than core's.
+    #[default]
+    Fast,
+}
+
+impl Mode {
+    /// The kernels of this mode, on the threads of a pool or on the caller's own.
+    #[must_use]
+    pub fn kernels<T: Element>(self, pool: Option<Arc<ThreadPool>>) -> Box<dyn Kernels<T> + Send> {
+        match (self, pool) {
+            (Mode::Deterministic, None) => Box::new(DeterministicKernels),
+            (Mode::Deterministic, Some(pool)) => Box::new(Threaded::new(DeterministicKernels, pool)),
+            (Mode::Fast, None) => Box::new(FaerKernels::new()),
+            (Mode::Fast, Some(pool)) => Box::new(Threaded::new(FaerKernels::new(), pool)),
+        }
+    }
+}
+
+fn is_small(rows: usize, columns: usize, inner: usize, limit: usize) -> bool {
+    rows.saturating_mul(columns).saturating_mul(inner) < limit
+}
