@@ -1,5 +1,5 @@
-//! A third engine, on plain vectors: what it takes to write one, the reference for the others, and, with a [`Plan`] of
-//! faults, the one that fails on purpose.
+//! A third engine, on plain vectors: what it takes to write one, the reference for the others, and, with [`Trouble`]s
+//! in it, the one that fails on purpose.
 
 use ekfac::Activation;
 use ekfac_std::offload::engine::{
