@@ -231,7 +231,8 @@ pub(crate) fn largest<T: Scalar>(values: &[T]) -> T {
     lanes.iter().fold(T::ZERO, |largest, lane| if *lane > largest { *lane } else { largest })
 }
 
-fn rescale<T: Scalar>(values: &mut [T], keep: T) {
+/// values *= keep; a keep of 0 clears them, whatever they hold.
+pub fn rescale<T: Scalar>(values: &mut [T], keep: T) {
     if keep == T::ZERO {
         values.fill(T::ZERO);
     } else if keep != T::ONE {

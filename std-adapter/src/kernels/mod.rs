@@ -13,14 +13,12 @@ mod deterministic;
 mod fast;
 mod tanh;
 mod threaded;
-mod timed;
 
 pub use deterministic::DeterministicKernels;
 pub use fast::{CROSSOVER, FaerKernels};
 pub use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 pub use tanh::TANH_CROSSOVER;
 pub use threaded::{SPLIT, Threaded};
-pub use timed::{Kind, Spent, Timed};
 
 use ekfac::{Kernels, Scalar};
 use faer::traits::{ComplexField, Conjugate};
