@@ -43,15 +43,34 @@ pub enum Averaging<T> {
     Decay(T),
     /// Forgetting over about so many examples: weight exp(-N / memory), so an epoch forgets alike at any batch size.
     Memory(T),
+    /// The same with a memory of `per_line` examples for each line of the layer's larger factor, and of no fewer than `least`:
+    /// an eigenbasis of n directions needs the more examples the larger n is.
+    PerLine {
+        /// The shortest memory.
+        least: T,
+        /// Examples for each line.
+        per_line: T,
+    },
 }
 
 impl<T: Scalar> Averaging<T> {
-    /// The weight of the old value after a batch of N examples.
+    /// The same for a layer whose larger factor has so many lines ([`Shape::longest_side`]): no longer [`Averaging::PerLine`].
+    #[must_use]
+    pub fn for_lines(self, lines: usize) -> Self {
+        match self {
+            Averaging::PerLine { least, per_line } => {
+                Averaging::Memory(least.maximum(per_line * T::from_usize(lines)))
+            }
+            fixed => fixed,
+        }
+    }
+
+    /// The weight of the old value after a batch of N examples; of what belongs to no layer, by the shortest memory.
     pub fn decay(&self, batch: usize) -> T {
         match *self {
             Averaging::Decay(decay) => decay,
             // Below 1 even where the exponential rounds to it, or the new batch would have the share 0 / 0.
-            Averaging::Memory(memory) => {
+            Averaging::Memory(memory) | Averaging::PerLine { least: memory, .. } => {
                 (-(T::from_usize(batch) / memory)).exp().minimum(T::ONE - T::HALF * T::EPSILON)
             }
         }
@@ -61,15 +80,18 @@ impl<T: Scalar> Averaging<T> {
     pub(crate) fn held(&self, weight: T) -> T {
         match *self {
             Averaging::Decay(decay) => weight / (T::ONE - decay),
-            Averaging::Memory(memory) => weight * memory,
+            Averaging::Memory(memory) | Averaging::PerLine { least: memory, .. } => weight * memory,
         }
     }
 
     fn check(&self, argument: &'static str) -> Result<(), Error> {
-        match *self {
-            Averaging::Decay(decay) => expect(decay >= T::ZERO && decay < T::ONE, argument),
-            Averaging::Memory(memory) => expect(memory > T::ZERO && memory.is_finite(), argument),
-        }
+        let lasts = |memory: T| memory > T::ZERO && memory.is_finite();
+        let holds = match *self {
+            Averaging::Decay(decay) => decay >= T::ZERO && decay < T::ONE,
+            Averaging::Memory(memory) => lasts(memory),
+            Averaging::PerLine { least, per_line } => lasts(least) && lasts(per_line),
+        };
+        expect(holds, argument)
     }
 }
 
@@ -93,10 +115,13 @@ pub enum Carry {
 pub enum Refresh<T> {
     /// The running eigenbasis: a bounded number of rotations at every step that takes statistics, from a stored cursor on.
     Rotations {
-        /// Most rotations a step in each factor. The pairs looked at are bounded as well, by n for each example
-        /// taken into the factor and by one sweep, n (n-1) / 2.
+        /// Most rotations a step in each factor, unless `per_line` allows more. The pairs looked at are bounded as well, by n
+        /// for each example taken into the factor and by one sweep, n (n-1) / 2.
         per_step: u32,
-        /// Skip the pair (p, q) when |c_pq| <= threshold * sqrt(c_pp c_qq).
+        /// Most rotations a step for each line of a factor: one of n lines takes max(`per_step`, `per_line` n).
+        per_line: T,
+        /// Skip the pair (p, q) when |c_pq| <= threshold * sqrt(c_pp c_qq). Where `per_line` decides, the threshold is
+        /// larger, by the fourth root of `per_line` n / `per_step`: a large basis wants its large angles first.
         threshold: T,
     },
     /// The paper's way: every so many steps a solve from the present basis on.
@@ -135,7 +160,10 @@ impl<T: Scalar> Refresh<T> {
 
     fn check(&self) -> Result<(), Error> {
         let threshold = match *self {
-            Self::Rotations { threshold, .. } => threshold,
+            Self::Rotations { per_line, threshold, .. } => {
+                expect(per_line >= T::ZERO && per_line.is_finite(), "refresh.per_line")?;
+                threshold
+            }
             Self::Periodic { period, limits, .. } => {
                 expect(period > 0, "refresh.period")?;
                 expect(limits.sweeps > 0, "refresh.limits.sweeps")?;
@@ -248,9 +276,9 @@ impl<T: Scalar> Default for Config<T> {
             estimator: Estimator::PerExampleRunning,
             statistics_share: T::HALF,
             statistics_period: 1,
-            factors: Averaging::Memory(T::from_f64(1000.0)),
+            factors: Averaging::PerLine { least: T::from_f64(1000.0), per_line: T::from_f64(8.0) },
             scalings: Averaging::Memory(T::from_f64(250.0)),
-            refresh: Refresh::Rotations { per_step: 64, threshold: T::from_f64(0.08) },
+            refresh: Refresh::Rotations { per_step: 64, per_line: T::HALF, threshold: T::from_f64(0.08) },
         }
     }
 }
@@ -317,7 +345,8 @@ impl<T: Scalar> Config<T> {
         progress: &Progress<T>,
         pi: impl FnOnce() -> T,
     ) -> LayerDamping<T> {
-        let examples = self.factors.held(known.weight) / self.statistics_share;
+        let examples =
+            self.factors.for_lines(known.shape.longest_side()).held(known.weight) / self.statistics_share;
         self.damping.of_layer(&known.shape, known.mean, progress.damping_multiplier, examples, pi)
     }
 

@@ -33,6 +33,8 @@ pub enum Effort<T> {
     Rotate {
         /// Most rotations of a factor.
         rotations: u32,
+        /// The same for each of its lines, where that is more.
+        per_line: T,
         /// Examples in the statistics of the step.
         examples: usize,
         /// The threshold of [`Refresh::Rotations`].
@@ -47,10 +49,23 @@ impl<T: Scalar> Effort<T> {
             Refresh::Periodic { period, limits, .. } => {
                 is_due(steps, period).then_some(Effort::Solve(limits))
             }
-            Refresh::Rotations { per_step, threshold } => {
-                (examples > 0).then_some(Effort::Rotate { rotations: per_step, examples, threshold })
+            Refresh::Rotations { per_step: rotations, per_line, threshold } => {
+                (examples > 0).then_some(Effort::Rotate { rotations, per_line, examples, threshold })
             }
         }
+    }
+
+    /// The same for one factor of so many lines, where `per_line` is settled.
+    #[must_use]
+    pub fn for_lines(self, lines: usize) -> Self {
+        let Effort::Rotate { rotations, per_line, examples, threshold } = self else { return self };
+        let allowed = u32::try_from((per_line * T::from_usize(lines)).to_usize()).unwrap_or(u32::MAX);
+        if allowed <= rotations {
+            return Effort::Rotate { rotations, per_line: T::ZERO, examples, threshold };
+        }
+        let excess = T::from_usize(allowed as usize) / T::from_usize(rotations.max(1) as usize);
+        let threshold = threshold * excess.sqrt().sqrt();
+        Effort::Rotate { rotations: allowed, per_line: T::ZERO, examples, threshold }
     }
 }
 
@@ -96,7 +111,7 @@ pub(crate) fn most<T: Scalar>(
     let each = rotation_operations(shape, coordinates, flight);
     let sides = [shape.columns(), shape.rows()].into_iter().zip(each);
     sides.fold(0_u64, |sum, (size, each)| {
-        let (rotations, checks) = match effort {
+        let (rotations, checks) = match effort.for_lines(size) {
             Effort::Solve(limits) => {
                 let checks = u64::from(limits.sweeps).saturating_mul(jacobi::pairs(size).into());
                 (checks, checks)
@@ -178,7 +193,7 @@ fn one_side<T: Scalar>(
         Companion::rows(one, size, Turn::Linear),
         Companion::rows(other, size, Turn::Linear),
     ];
-    let (rotations, checks, failed) = match effort {
+    let (rotations, checks, failed) = match effort.for_lines(size) {
         Effort::Solve(limits) => {
             let report = factor.solve(&mut companions, limits);
             let checks = u64::from(report.sweeps) * u64::from(jacobi::pairs(size));
@@ -186,7 +201,7 @@ fn one_side<T: Scalar>(
             let complete = limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON;
             (report.rotations, checks, complete && !report.converged)
         }
-        Effort::Rotate { rotations, examples, threshold } => {
+        Effort::Rotate { rotations, examples, threshold, .. } => {
             let budget = Budget { rotations, checks: checks(size, examples) };
             let walked = factor.rotate(&mut companions, threshold, budget);
             (walked.rotations, u64::from(walked.checks), false)

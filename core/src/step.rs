@@ -282,7 +282,8 @@ fn project_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> R
         let room = opened(&mut room)?;
         room.project(&mut run.counted, run.batch);
         if !run.measured.is_empty() {
-            let share = room.marks().advance_factors(run.config.factors.decay(run.measured_weight));
+            let decay = factor_decay(run, &room.shape());
+            let share = room.marks().advance_factors(decay);
             room.measure_input(&mut run.counted, &run.measured, Blend::Move(share));
         }
     }
@@ -306,7 +307,6 @@ fn walk_fisher<T: Scalar, R: Rooms<T>>(
     run: &mut Run<'_, T>,
     walk: Walk<T>,
 ) -> Result<(), Error> {
-    let factor_decay = run.config.factors.decay(run.measured_weight);
     for pass in 0..rooms.passes() {
         if walk.load {
             rooms.load(pass)?;
@@ -320,7 +320,8 @@ fn walk_fisher<T: Scalar, R: Rooms<T>>(
                 room.project_fisher(&mut run.counted);
             }
             if walk.factors {
-                let blend = blend(room.marks().factor_share(factor_decay));
+                let decay = factor_decay(run, &room.shape());
+                let blend = blend(room.marks().factor_share(decay));
                 room.measure_output(&mut run.counted, &run.measured, blend);
             }
             if let Some(decay) = walk.scalings {
@@ -387,6 +388,11 @@ fn form_gradients<T: Scalar, R: Rooms<T>>(
         }
     }
     Ok(())
+}
+
+/// The weight of the old factors of a layer.
+fn factor_decay<T: Scalar>(run: &Run<'_, T>, shape: &Shape) -> T {
+    run.config.factors.for_lines(shape.longest_side()).decay(run.measured_weight)
 }
 
 /// The weight of the old scalings: none for a fresh S, nor at a refresh that rebuilds it.

@@ -285,7 +285,7 @@ fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
         factors,
         scalings,
         refresh: match carry {
-            3 => Refresh::Rotations { per_step: u32::from(sweeps), threshold: threshold / 1024.0 },
+            3 => Refresh::Rotations { per_step: u32::from(sweeps), per_line: threshold / 256.0, threshold: threshold / 1024.0 },
             _ => Refresh::Periodic {
                 period: u32::from(period),
                 limits: Limits { sweeps: u32::from(sweeps), threshold: threshold / 1024.0 },

@@ -309,7 +309,7 @@ const SETTINGS: [Setting; 20] = [
     ("refresh.threshold", |c, x| c.refresh = solving(1, x), &[-1e-9, f64::NAN, f64::INFINITY]),
     (
         "refresh.threshold",
-        |c, x| c.refresh = Refresh::Rotations { per_step: 1, threshold: x },
+        |c, x| c.refresh = Refresh::Rotations { per_step: 1, per_line: 0.0, threshold: x },
         &[-1e-9, f64::NAN, f64::INFINITY],
     ),
     (

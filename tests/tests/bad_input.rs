@@ -275,7 +275,7 @@ fn a_step_that_would_overflow_the_weights_is_left_out() {
             learning_rate: 3e38,
             clip: Clip::None,
             reach: None,
-            refresh: Refresh::Rotations { per_step: 0, threshold: 0.0 },
+            refresh: Refresh::Rotations { per_step: 0, per_line: 0.0, threshold: 0.0 },
             ..settings(Fisher::Empirical)
         };
         let mut memory = vec![0.0_f32; NET.words(BATCH)];

@@ -32,7 +32,10 @@ fn one_basis<T: Scalar>(averaging: Averaging<T>) -> Config<T> {
 
 /// The same with the identity for ever: no rotation is allowed.
 fn identity_basis<T: Scalar>(averaging: Averaging<T>) -> Config<T> {
-    Config { refresh: Refresh::Rotations { per_step: 0, threshold: T::ZERO }, ..one_basis(averaging) }
+    Config {
+        refresh: Refresh::Rotations { per_step: 0, per_line: T::ZERO, threshold: T::ZERO },
+        ..one_basis(averaging)
+    }
 }
 
 /// Copies of one example.

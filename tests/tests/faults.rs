@@ -18,7 +18,7 @@ const NET: Net<'static> = Net::new(&LAYERS, Loss::SquaredError);
 const BATCH: usize = 8;
 
 fn refreshes() -> [Refresh<f64>; 2] {
-    [Refresh::every(1), Refresh::Rotations { per_step: 6, threshold: 0.01 }]
+    [Refresh::every(1), Refresh::Rotations { per_step: 6, per_line: 0.0, threshold: 0.01 }]
 }
 
 fn settings(refresh: Refresh<f64>) -> Config<f64> {

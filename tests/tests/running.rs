@@ -55,7 +55,7 @@ fn step<T: Scalar>(learner: &mut Learner<'_, T>, task: &mut Task, size: usize) -
 }
 
 fn rotating(per_step: u32, threshold: f64) -> Config<f64> {
-    Config { refresh: Refresh::Rotations { per_step, threshold }, ..Config::default() }
+    Config { refresh: Refresh::Rotations { per_step, per_line: 0.0, threshold }, ..Config::default() }
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn statistics_on_a_part_of_the_batch_are_unbiased() {
             statistics_share: 1.0,
             factors: Averaging::Memory(1e9),
             scalings: Averaging::Memory(1e9),
-            refresh: Refresh::Rotations { per_step: 0, threshold: 1.0 },
+            refresh: Refresh::Rotations { per_step: 0, per_line: 0.0, threshold: 1.0 },
             ..Config::default()
         };
         let part = Config { statistics_share: share, ..whole };
@@ -345,7 +345,7 @@ fn long_run<T: Scalar>(steps: usize) -> (f64, f64) {
     let net = Net::new(&LAYERS, Loss::SquaredError);
     let mut memory = vec![T::ZERO; net.words(1)];
     // A tighter threshold than the default's: many more rotations, all of which round.
-    let refresh = Refresh::Rotations { per_step: 4, threshold: T::from_f64(1e-3) };
+    let refresh = Refresh::Rotations { per_step: 4, per_line: T::ZERO, threshold: T::from_f64(1e-3) };
     let config = Config { refresh, ..Config::<T>::default() };
     let mut learner = Learner::new(net, config, 1, 1, &mut memory).unwrap();
     let mut task = Task::new(1);
@@ -398,7 +398,7 @@ fn the_stored_cursor_reaches_every_pair() {
     let mut draws = Draws::new(12);
     let mix = draws.matrix(12, 12);
     let config = Config {
-        refresh: Refresh::Rotations { per_step: 2, threshold: 0.01 },
+        refresh: Refresh::Rotations { per_step: 2, per_line: 0.0, threshold: 0.01 },
         factors: Averaging::Memory(1e4),
         ..Config::default()
     };

@@ -187,7 +187,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
                 fisher_gradients: &mut [],
             };
             // A whole sweep may be looked at.
-            let effort = Effort::Rotate { rotations: 1, examples: usize::MAX, threshold };
+            let effort = Effort::Rotate { rotations: 1, per_line: T::ZERO, examples: usize::MAX, threshold };
             let effect = refresh::refresh(&mut layer, &mut in_flight, effort);
             done += effect.rotations;
             self.progress.operations = self.progress.operations.saturating_add(effect.operations);

@@ -147,7 +147,7 @@ pub(super) fn run() {
                 Config {
                     estimator: Estimator::MeanGradientRunning,
                     statistics_period: 100,
-                    refresh: Refresh::Rotations { per_step: 64, threshold: 0.08 },
+                    refresh: Refresh::Rotations { per_step: 64, per_line: 0.5, threshold: 0.08 },
                     ..running
                 },
             ),

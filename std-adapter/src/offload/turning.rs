@@ -110,7 +110,7 @@ impl<E: Engine> DeviceRoom<'_, E> {
         let (size, all) = (side.size, rounds(side.size));
         let floor = f32::EPSILON * trace.abs() as f32;
         let (mut rotations, mut walked, mut failed) = (0, 0, false);
-        match effort {
+        match effort.for_lines(size) {
             _ if size < 2 => {}
             Effort::Rotate { rotations: most, threshold, .. } => {
                 let chunk = (most as usize).div_ceil(size.div_ceil(2)).min(all);

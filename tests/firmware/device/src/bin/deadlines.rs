@@ -27,7 +27,7 @@ fn run() -> bool {
 }
 
 fn live(memory: &mut [f32]) -> Result<(), Error> {
-    let none = Refresh::Rotations { per_step: 0, threshold: 0.1 };
+    let none = Refresh::Rotations { per_step: 0, per_line: 0.0, threshold: 0.1 };
     let config = Config { refresh: none, ..Config::default() };
     let mut learner = Learner::new(NET, config, 7, 1, memory)?;
     let mut sensor = Draws::new(1);

@@ -124,7 +124,7 @@ fn refresh<const N: usize>() -> bool {
     };
     let with = Config::<f32>::default();
     let per_step = match with.refresh {
-        Refresh::Rotations { threshold, .. } => Refresh::Rotations { per_step: 0, threshold },
+        Refresh::Rotations { threshold, .. } => Refresh::Rotations { per_step: 0, per_line: 0.0, threshold },
         other => other,
     };
     let without = Config { refresh: per_step, ..with };
