@@ -20,7 +20,7 @@ use std::{
 pub enum Stage {
     /// The forward pass, the loss, and the backward passes for the training targets and for the Fisher's.
     Passes,
-    /// Activations and gradients into the eigenbasis.
+    /// Activations and gradients through the eigenbases: into them, and where the weights live there, out of them again.
     Project,
     /// Their second moments into the Kronecker factors.
     Factors,

@@ -6,9 +6,9 @@
 mod arithmetic;
 mod descent;
 mod images;
+mod machine;
 mod race;
 mod report;
-mod resident;
 
 use super::{
     ProgramError,
@@ -172,5 +172,5 @@ fn measure(
     let name = task.name.clone();
     let run =
         report::Run { preset: name, data, batch: task.batch, steps, warm_up, threads: arguments.threads };
-    Ok(Findings::new(run, &times, memory.total(), resident::peak(), stages))
+    Ok(Findings::new(run, &times, memory.total(), machine::peak_memory(), stages))
 }

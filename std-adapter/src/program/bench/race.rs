@@ -1,6 +1,6 @@
 //! Both optimisers and the bare products by turns, each step timed.
 
-use super::{arithmetic::Arithmetic, descent::Descent};
+use super::{arithmetic::Arithmetic, descent::Descent, machine::processor_time};
 use crate::{
     Network,
     kernels::ThreadPool,
@@ -13,17 +13,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The times of the steps, in their order.
+/// The times of one kind of step.
 #[derive(Debug, Default)]
 pub(super) struct Times {
-    /// Those of gradient descent.
-    pub(super) descent: Vec<Duration>,
-    /// Those of EKFAC.
-    pub(super) natural: Vec<Duration>,
-    /// Those of the products of gradient descent alone, on one thread.
-    pub(super) arithmetic: Vec<Duration>,
+    /// Each step's, in their order.
+    pub(super) wall: Vec<Duration>,
+    /// What all of them have had of a processor on this thread; `None` where the system does not say.
+    pub(super) busy: Option<Duration>,
+}
+
+/// What a race has found.
+#[derive(Debug, Default)]
+pub(super) struct Timed {
+    /// Steps of gradient descent.
+    pub(super) descent: Times,
+    /// Steps of EKFAC.
+    pub(super) natural: Times,
+    /// The products of gradient descent alone, on one thread.
+    pub(super) arithmetic: Times,
     /// Multiplications and additions in these.
     pub(super) operations: usize,
+}
+
+impl Times {
+    fn time<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let before = processor_time();
+        let start = Instant::now();
+        let result = work();
+        self.wall.push(start.elapsed());
+        let busy = processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));
+        // The first step of all finds no sum yet.
+        self.busy = busy.map(|busy| busy + self.busy.unwrap_or_default());
+        result
+    }
 }
 
 /// Walks over the data, batch after batch.
@@ -48,7 +70,7 @@ pub(super) struct Race<'a> {
     natural: Network<f32>,
     descent: Descent,
     arithmetic: Arithmetic,
-    times: Times,
+    times: Timed,
 }
 
 impl<'a> Race<'a> {
@@ -68,31 +90,27 @@ impl<'a> Race<'a> {
             natural,
             descent: Descent::new(other)?,
             arithmetic: Arithmetic::new(&task.layers, task.batch),
-            times: Times::default(),
+            times: Timed::default(),
         })
     }
 
     /// A step of each on the next batch.
     pub(super) fn round(&mut self) -> Result<(), ProgramError> {
         let (inputs, targets) = self.batches.next();
-        let (loss, time) = timed(|| self.descent.step(inputs, targets));
-        loss?;
-        self.times.descent.push(time);
-        let (step, time) = timed(|| self.natural.step(inputs, targets));
-        expect_applied(&step?)?;
-        self.times.natural.push(time);
-        self.times.arithmetic.push(timed(|| self.arithmetic.run()).1);
+        self.times.descent.time(|| self.descent.step(inputs, targets))?;
+        expect_applied(&self.times.natural.time(|| self.natural.step(inputs, targets))?)?;
+        self.times.arithmetic.time(|| self.arithmetic.run());
         Ok(())
     }
 
     /// Forgets the times so far, which were the warm-up's.
     pub(super) fn forget(&mut self) {
-        self.times = Times::default();
+        self.times = Timed::default();
     }
 
     /// The times, and EKFAC's network.
-    pub(super) fn finish(self) -> (Times, Network<f32>) {
-        (Times { operations: self.arithmetic.operations(), ..self.times }, self.natural)
+    pub(super) fn finish(self) -> (Timed, Network<f32>) {
+        (Timed { operations: self.arithmetic.operations(), ..self.times }, self.natural)
     }
 }
 
@@ -122,10 +140,4 @@ fn expect_applied(step: &Step<f32>) -> Result<(), ProgramError> {
         }
         Outcome::Applied | Outcome::Degraded(_) => Ok(()),
     }
-}
-
-fn timed<R>(work: impl FnOnce() -> R) -> (R, Duration) {
-    let start = Instant::now();
-    let result = work();
-    (result, start.elapsed())
 }

@@ -1,6 +1,6 @@
 //! What is left of a bench: the numbers of `bench.json`, tables and pictures.
 
-use super::race::Times;
+use super::race::{Timed, Times};
 use crate::{
     plot::{PlotError, bar_chart},
     profile::{Stage, StageTimes},
@@ -43,6 +43,11 @@ pub(super) struct Findings {
     arithmetic_gflops: f64,
     /// Gradient descent's median over `arithmetic_ms`.
     sgd_over_arithmetic: f64,
+    /// Means of what the thread had of a processor, which other work on the machine does not change; `null` on several threads
+    /// and where the system does not say.
+    sgd_processor_ms: Option<f64>,
+    ekfac_processor_ms: Option<f64>,
+    arithmetic_processor_ms: Option<f64>,
     /// What EKFAC's network takes by [`Network::memory`](crate::Network::memory).
     predicted_memory_mb: f64,
     /// The process's peak: both networks, the data and the program; `null` where the system does not say.
@@ -75,21 +80,28 @@ impl Findings {
     /// From the times of a run.
     pub(super) fn new(
         run: Run,
-        times: &Times,
+        times: &Timed,
         predicted_bytes: usize,
         peak_rss_mb: Option<f64>,
         stages: Option<StageTimes>,
     ) -> Self {
-        let [sgd_step_ms, ekfac_step_ms] = [&times.descent, &times.natural].map(|times| median(times));
-        let arithmetic_ms = median(&times.arithmetic) / run.threads as f64;
+        let [sgd_step_ms, ekfac_step_ms] = [&times.descent, &times.natural].map(|times| median(&times.wall));
+        let arithmetic_ms = median(&times.arithmetic.wall) / run.threads as f64;
+        let processor = |times: &Times| {
+            let busy = times.busy.filter(|_| run.threads == 1)?;
+            Some(milliseconds(busy) / times.wall.len() as f64)
+        };
         Self {
+            sgd_processor_ms: processor(&times.descent),
+            ekfac_processor_ms: processor(&times.natural),
+            arithmetic_processor_ms: processor(&times.arithmetic),
             run,
             sgd_step_ms,
             ekfac_step_ms,
             ratio: ekfac_step_ms / sgd_step_ms,
-            worst_step_ms: times.natural.iter().copied().map(milliseconds).fold(0.0, f64::max),
+            worst_step_ms: times.natural.wall.iter().copied().map(milliseconds).fold(0.0, f64::max),
             arithmetic_ms,
-            arithmetic_gflops: times.operations as f64 / (1e6 * median(&times.arithmetic)),
+            arithmetic_gflops: times.operations as f64 / (1e6 * median(&times.arithmetic.wall)),
             sgd_over_arithmetic: sgd_step_ms / arithmetic_ms,
             predicted_memory_mb: predicted_bytes as f64 / 1e6,
             peak_rss_mb,
@@ -97,12 +109,13 @@ impl Findings {
         }
     }
 
-    fn rows(&self) -> [(&'static str, f64); 4] {
+    /// Name, time, and time on the processor.
+    fn rows(&self) -> [(&'static str, f64, Option<f64>); 4] {
         [
-            ("products of SGD alone, by faer", self.arithmetic_ms),
-            ("SGD with momentum", self.sgd_step_ms),
-            ("EKFAC", self.ekfac_step_ms),
-            ("EKFAC, worst step", self.worst_step_ms),
+            ("products of SGD alone, by faer", self.arithmetic_ms, self.arithmetic_processor_ms),
+            ("SGD with momentum", self.sgd_step_ms, self.sgd_processor_ms),
+            ("EKFAC", self.ekfac_step_ms, self.ekfac_processor_ms),
+            ("EKFAC, worst step", self.worst_step_ms, None),
         ]
     }
 
@@ -119,11 +132,21 @@ fn parts(stages: &StageTimes) -> Vec<Part> {
 
 /// The times for the terminal.
 pub(super) fn table(findings: &Findings) -> String {
-    let row = |(name, time): (&str, f64)| {
-        vec![name.to_string(), text::number(time), format!("{:.2}", time / findings.sgd_step_ms)]
+    let row = |(name, time, busy): (&str, f64, Option<f64>)| {
+        let quotient = |time: Option<f64>, by: Option<f64>| {
+            time.zip(by).map_or_else(|| "-".into(), |(time, by)| format!("{:.2}", time / by))
+        };
+        vec![
+            name.to_string(),
+            text::number(time),
+            quotient(Some(time), Some(findings.sgd_step_ms)),
+            busy.map_or_else(|| "-".into(), text::number),
+            quotient(busy, findings.sgd_processor_ms),
+        ]
     };
     let title = findings.title();
-    text::table(&[title.as_str(), "ms a step", "SGD = 1"], findings.rows().map(row))
+    let header = [title.as_str(), "ms a step", "SGD = 1", "on the processor", "SGD = 1"];
+    text::table(&header, findings.rows().map(row))
 }
 
 /// Where the time goes, for the terminal.
@@ -141,7 +164,8 @@ pub(super) fn notes(findings: &Findings) -> String {
     let Run { data, steps, warm_up, .. } = &findings.run;
     let peak = findings.peak_rss_mb.map_or_else(|| "not known here".into(), |peak| format!("{peak:.1} MB"));
     format!(
-        "medians of {steps} steps of each by turns after {warm_up} to warm up, {data} examples; peak of the process with both \
+        "medians of {steps} steps of each by turns after {warm_up} to warm up (means on the processor, which other work does not \
+         change), {data} examples; peak of the process with both \
          networks {peak}, EKFAC's network {:.1} MB",
         findings.predicted_memory_mb
     )
@@ -149,7 +173,7 @@ pub(super) fn notes(findings: &Findings) -> String {
 
 /// The times as bars.
 pub(super) fn picture(findings: &Findings) -> Result<String, PlotError> {
-    let bars = findings.rows().map(|(name, time)| (name.to_string(), time));
+    let bars = findings.rows().map(|(name, time, _)| (name.to_string(), time));
     bar_chart(&findings.title(), "milliseconds a step", &bars)
 }
 
@@ -163,7 +187,7 @@ pub(super) fn profile_picture(findings: &Findings) -> Result<String, PlotError> 
 #[cfg(test)]
 mod tests {
     use super::{Findings, Run, median};
-    use crate::program::bench::race::Times;
+    use crate::program::bench::race::{Timed, Times};
     use std::time::Duration;
 
     fn times(values: &[u64]) -> Vec<Duration> {
@@ -181,17 +205,24 @@ mod tests {
     // Mutant: a ratio upside down, the worst of the wrong optimiser, arithmetic not shared by the threads.
     #[test]
     fn the_quotients_are_of_the_medians() {
-        let times = Times {
-            descent: times(&[2, 40, 2]),
-            natural: times(&[6, 30, 5]),
-            arithmetic: times(&[1, 1]),
+        let of = |values: &[u64], busy: u64| Times {
+            wall: times(values),
+            busy: Some(Duration::from_millis(busy)),
+        };
+        let timed = Timed {
+            descent: of(&[2, 40, 2], 6),
+            natural: of(&[6, 30, 5], 15),
+            arithmetic: of(&[1, 1], 2),
             operations: 4_000_000,
         };
         let preset = "digits-autoencoder".to_string();
-        let run = Run { preset, data: "digits", batch: 1, steps: 3, warm_up: 3, threads: 2 };
-        let findings = Findings::new(run, &times, 3_000_000, None, None);
+        let run =
+            |threads| Run { preset: preset.clone(), data: "digits", batch: 1, steps: 3, warm_up: 3, threads };
+        let findings = Findings::new(run(2), &timed, 3_000_000, None, None);
         assert_eq!((findings.ratio, findings.worst_step_ms, findings.arithmetic_ms), (3.0, 30.0, 0.5));
         assert_eq!((findings.sgd_over_arithmetic, findings.predicted_memory_mb), (4.0, 3.0));
-        assert_eq!(findings.arithmetic_gflops, 4.0);
+        assert_eq!((findings.arithmetic_gflops, findings.ekfac_processor_ms), (4.0, None));
+        let alone = Findings::new(run(1), &timed, 0, None, None);
+        assert_eq!((alone.sgd_processor_ms, alone.ekfac_processor_ms), (Some(2.0), Some(5.0)));
     }
 }
