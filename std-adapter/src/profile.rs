@@ -323,7 +323,12 @@ impl<T: Scalar> Kernels<T> for Clocked<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stage, between};
+    use super::{Recorder, Stage, between};
+    use ekfac::MatrixRef;
+    use std::{
+        thread::sleep,
+        time::{Duration, Instant},
+    };
 
     // Mutant: refresh time counted as scalings, or the update as refresh.
     #[test]
@@ -344,6 +349,45 @@ mod tests {
         ] {
             assert_eq!(between(before, after), stage, "{before:?} {after:?}");
         }
+    }
+
+    // Mutant: the direction on its way back to the parameters taken for a projection.
+    #[test]
+    fn a_product_with_a_basis_projects_until_the_gradient_is_formed() {
+        let (basis, weights) = ([1.0_f32; 4], [1.0_f32; 4]);
+        let start = basis.as_ptr() as usize;
+        let mut recorder = Recorder::default();
+        recorder.bases.push(start..start + size_of_val(&basis));
+        let view = |words| MatrixRef::new(words, 2, 2).unwrap();
+        let below = view(&basis).block(0..1, 0..2).unwrap();
+        assert_eq!(recorder.product(view(&weights)), Stage::Passes);
+        assert_eq!([recorder.product(view(&basis)), recorder.product(below)], [Stage::Project; 2]);
+        assert_eq!(recorder.outer_product(view(&weights)), Stage::Gradient);
+        assert_eq!(recorder.outer_product(view(&basis)), Stage::Return);
+        recorder.begin();
+        recorder.note(Stage::Gradient, Instant::now());
+        assert_eq!(recorder.product(view(&basis)), Stage::Return);
+        recorder.begin();
+        assert_eq!(recorder.product(view(&basis)), Stage::Project);
+    }
+
+    // Mutant: the time before the first call, within one or after the last one that is lost; calls outside a step that are counted.
+    #[test]
+    fn no_time_of_a_step_is_lost() {
+        let (mut recorder, pause) = (Recorder::default(), Duration::from_millis(5));
+        recorder.note(Stage::Passes, Instant::now());
+        assert_eq!((recorder.spent.total(), recorder.spent.steps), (Duration::ZERO, 0));
+        recorder.begin();
+        sleep(pause);
+        let start = Instant::now();
+        sleep(pause);
+        recorder.note(Stage::Gradient, start);
+        sleep(pause);
+        recorder.end();
+        for stage in [Stage::Rest, Stage::Gradient, Stage::Update] {
+            assert!(recorder.spent.of(stage) >= pause, "{stage:?}");
+        }
+        assert_eq!(recorder.spent.steps, 1);
     }
 
     #[test]

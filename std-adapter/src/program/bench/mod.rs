@@ -22,7 +22,7 @@ use crate::{
     kernels::{ThreadPool, ThreadPoolBuilder},
 };
 use clap::ValueEnum;
-use ekfac::{Config, Net};
+use ekfac::Net;
 use indicatif::{ProgressBar, ProgressStyle};
 use race::Race;
 use report::Findings;
@@ -148,29 +148,18 @@ fn measure(
     let profiled = if arguments.profile { steps } else { 0 };
     let bar = ProgressBar::new((warm_up + steps + profiled) as u64);
     bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} steps")?);
-    let mut network = Network::new(task.layers.clone(), task.loss, Config::default(), SEED, task.batch)?;
-    if let Some(pool) = &pool {
-        network = network.with_pool(pool.clone());
-    }
-    let mut race = Race::new(task, network, pool.clone())?;
-    for _ in 0..warm_up {
-        race.round()?;
-        bar.inc(1);
-    }
+    let note = || bar.inc(1);
+    let mut race = Race::new(task, SEED, pool.as_ref())?;
+    race.run(warm_up, &note)?;
     race.forget();
-    for _ in 0..steps {
-        race.round()?;
-        bar.inc(1);
-    }
+    race.run(steps, &note)?;
     let (times, network) = race.finish();
-    let stages = if arguments.profile {
-        Some(race::profile(task, network, Mode::Fast.kernels(pool), profiled, &|| bar.inc(1))?)
-    } else {
-        None
-    };
+    // What was done, not what was asked for.
+    let (steps, threads) = (times.natural.wall.len(), network.threads());
+    let kernels = Mode::Fast.kernels(pool);
+    let stages =
+        arguments.profile.then(|| race::profile(task, network, kernels, profiled, &note)).transpose()?;
     bar.finish_and_clear();
-    let name = task.name.clone();
-    let run =
-        report::Run { preset: name, data, batch: task.batch, steps, warm_up, threads: arguments.threads };
+    let run = report::Run { preset: task.name.clone(), data, batch: task.batch, steps, warm_up, threads };
     Ok(Findings::new(run, &times, memory.total(), machine::peak_memory(), stages))
 }

@@ -7,7 +7,7 @@ use crate::{
     profile::{Profile, StageTimes},
     program::{ProgramError, compare::presets::Task, train},
 };
-use ekfac::{Config, Kernels, Outcome, Step, Targets};
+use ekfac::{Config, Error, Kernels, Outcome, Step, Targets};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -74,28 +74,39 @@ pub(super) struct Race<'a> {
 }
 
 impl<'a> Race<'a> {
-    /// `natural` against gradient descent from the same start.
+    /// Both from the same start, on the threads of a pool or on the caller's own.
     pub(super) fn new(
         task: &'a Task,
-        natural: Network<f32>,
-        pool: Option<Arc<ThreadPool>>,
+        seed: u64,
+        pool: Option<&Arc<ThreadPool>>,
     ) -> Result<Self, ProgramError> {
-        let seed = natural.progress().seed;
-        let mut other = Network::new(task.layers.clone(), task.loss, Config::default(), seed, task.batch)?;
-        if let Some(pool) = pool {
-            other = other.with_pool(pool);
-        }
+        let network = || {
+            let network = Network::new(task.layers.clone(), task.loss, Config::default(), seed, task.batch)?;
+            Ok::<_, Error>(match pool {
+                Some(pool) => network.with_pool(pool.clone()),
+                None => network,
+            })
+        };
         Ok(Self {
             batches: Batches { task, place: 0 },
-            natural,
-            descent: Descent::new(other)?,
+            natural: network()?,
+            descent: Descent::new(network()?)?,
             arithmetic: Arithmetic::new(&task.layers, task.batch),
             times: Timed::default(),
         })
     }
 
+    /// So many rounds; `note` after each.
+    pub(super) fn run(&mut self, rounds: usize, note: &dyn Fn()) -> Result<(), ProgramError> {
+        for _ in 0..rounds {
+            self.round()?;
+            note();
+        }
+        Ok(())
+    }
+
     /// A step of each on the next batch.
-    pub(super) fn round(&mut self) -> Result<(), ProgramError> {
+    fn round(&mut self) -> Result<(), ProgramError> {
         let (inputs, targets) = self.batches.next();
         self.times.descent.time(|| self.descent.step(inputs, targets))?;
         expect_applied(&self.times.natural.time(|| self.natural.step(inputs, targets))?)?;
