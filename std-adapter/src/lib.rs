@@ -8,15 +8,18 @@ pub mod checkpoint;
 pub mod data;
 pub mod eigen;
 pub mod kernels;
+mod memory;
 mod network;
 pub mod offload;
 #[cfg(feature = "program")]
 pub mod plot;
+pub mod profile;
 #[cfg(feature = "program")]
 pub mod program;
 mod snapshot;
 
 pub use eigen::{Eigen, Eigensolver, Origin};
 pub use kernels::{DeterministicKernels, FaerKernels, Mode};
+pub use memory::{LayerMemory, NetworkMemory};
 pub use network::{MOST_EVENTS, Network, OwnedLayer};
 pub use snapshot::SnapshotError;

@@ -3,7 +3,10 @@
 //! Nothing is computed here. *Invariant*: a [`Network`] is its state words and its [`Progress`]; both go into a
 //! [checkpoint](crate::checkpoint) and come back bit for bit. *Cost*: [`Net::words`] words. *Failure*: core's errors.
 
-use crate::kernels::{Element, Mode, ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use crate::{
+    kernels::{Element, Mode, ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder},
+    memory::NetworkMemory,
+};
 use ekfac::{
     Config, Coordinates, Dense, Error, Evaluation, Event, Kernels, LayerMut, Learner, Loss, MatrixMut, Net,
     Progress, Scalar, Shape, Step, Targets,
@@ -284,6 +287,26 @@ impl<T: Element> Network<T> {
     #[must_use]
     pub fn state(&self) -> &[T] {
         &self.memory[..self.net().state_words()]
+    }
+
+    /// Bytes that a network of these layers will take for batches of up to `capacity` examples, layer by layer, without
+    /// allocating them.
+    ///
+    /// ```
+    /// use ekfac::{Activation::{Identity, Tanh}, Config, Dense, Loss, Net};
+    /// use ekfac_std::Network;
+    /// let layers = vec![Dense::new(784, 1000, Tanh), Dense::new(1000, 10, Identity)];
+    /// let memory = Network::<f32>::memory(&Net::new(&layers, Loss::SoftmaxCrossEntropy), 200)?;
+    /// assert_eq!(memory.layers[0].weights, 4 * 785 * 1000);
+    /// let network = Network::<f32>::new(layers, Loss::SoftmaxCrossEntropy, Config::default(), 1, 200)?;
+    /// assert_eq!(memory.total(), network.bytes());
+    /// # Ok::<(), ekfac::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A bad network, [`Error::Empty`] for a capacity of 0, [`Error::SizeOverflow`] for more than the machine can address.
+    pub fn memory(net: &Net<'_>, capacity: usize) -> Result<NetworkMemory, Error> {
+        NetworkMemory::of::<T>(net, capacity)
     }
 
     /// Bytes of weights, state and workspace.

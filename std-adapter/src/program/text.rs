@@ -1,6 +1,6 @@
 //! Numbers and tables as the terminal shows them.
 
-use crate::program::ProgramError;
+use crate::{LayerMemory, NetworkMemory, program::ProgramError};
 use ekfac::Dense;
 use std::io::{self, Write};
 
@@ -63,4 +63,27 @@ pub(in crate::program) fn layers<T>(layers: &[Dense]) -> String {
         ]
     });
     table(&["layer", "shape", "activation", "parameters", "RAM of weights and state"], rows)
+}
+
+/// One row a layer: all the memory that a network will take, before it is allocated.
+pub(in crate::program) fn memory(layers: &[Dense], memory: &NetworkMemory) -> String {
+    let header =
+        ["layer", "shape", "weights", "factors", "bases", "scalings", "velocity", "workspace", "all"];
+    let row = |(index, (layer, own)): (usize, (&Dense, &LayerMemory))| {
+        let shape = layer.shape();
+        let mut cells = vec![index.to_string(), format!("{} -> {}", shape.inputs(), shape.outputs())];
+        let parts = [own.weights, own.factors, own.bases, own.scalings, own.velocity, own.workspace];
+        cells.extend(parts.into_iter().chain([own.total()]).map(bytes));
+        cells
+    };
+    let mut rows: Vec<Vec<String>> = layers.iter().zip(&memory.layers).enumerate().map(row).collect();
+    let mut last = |name: &str, count: usize| {
+        let mut cells = vec![name.to_string()];
+        cells.resize(header.len() - 1, String::new());
+        cells.push(bytes(count));
+        rows.push(cells);
+    };
+    last("shared scratch", memory.scratch);
+    last("all", memory.total());
+    table(&header, rows)
 }

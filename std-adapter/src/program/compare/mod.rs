@@ -2,15 +2,14 @@
 
 mod batch;
 mod entrants;
-mod presets;
+pub(super) mod presets;
 mod race;
 mod report;
 mod study;
 mod summary;
 
-use super::{ProgramError, text};
+use super::{ProgramError, open_folder, text, up_to};
 use crate::atomic::write_atomically;
-use clap::builder::RangedU64ValueParser;
 use entrants::{Optimizer, Setting};
 use indicatif::{ProgressBar, ProgressStyle};
 use presets::{Preset, Task, Wishes};
@@ -62,17 +61,12 @@ pub struct Arguments {
     study: bool,
 }
 
-/// A number from 1 to `most`.
-fn up_to<T: TryFrom<u64> + Clone + Send + Sync>(most: u64) -> RangedU64ValueParser<T> {
-    RangedU64ValueParser::new().range(1..=most)
-}
-
 /// Runs the comparison.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
 pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
-    report::open_folder(&arguments.out)?;
+    open_folder(&arguments.out)?;
     if arguments.study {
         return study::run(arguments);
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Preset {
+pub(in crate::program) enum Preset {
     /// 64-48-24-12-24-48-64 on the 1,797 digits: tanh, linear at the code and the output, half summed squared error, batch 100.
     DigitsAutoencoder,
     /// 64-32-10 on the digits: tanh, softmax cross-entropy, batch 32.
@@ -133,32 +133,32 @@ const PAPER_NET: Protocol =
     Protocol { sizes: &[784, 1000, 500, 250, 30, 250, 500, 1000, 784], code: Some(3), ..MEDIUM_NET };
 
 /// A preset made ready.
-pub(super) struct Task {
+pub(in crate::program) struct Task {
     /// The preset's name on the command line.
-    pub(super) name: String,
+    pub(in crate::program) name: String,
     /// Layers of the network.
-    pub(super) layers: Vec<Dense>,
+    pub(in crate::program) layers: Vec<Dense>,
     /// Its loss.
-    pub(super) loss: Loss,
+    pub(in crate::program) loss: Loss,
     /// Examples in a batch.
-    pub(super) batch: usize,
+    pub(in crate::program) batch: usize,
     /// Passes over the data.
-    pub(super) epochs: usize,
+    pub(in crate::program) epochs: usize,
     /// The examples that are trained on.
-    pub(super) training: Dataset,
+    pub(in crate::program) training: Dataset,
     /// Others, where some are held out.
-    pub(super) held_out: Option<Dataset>,
+    pub(in crate::program) held_out: Option<Dataset>,
 }
 
 /// What the user wants otherwise than the preset.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wishes<'a> {
+pub(in crate::program) struct Wishes<'a> {
     /// Examples in a batch.
-    pub(super) batch: Option<usize>,
+    pub(in crate::program) batch: Option<usize>,
     /// Passes over the data.
-    pub(super) epochs: Option<usize>,
+    pub(in crate::program) epochs: Option<usize>,
     /// The folder of MNIST.
-    pub(super) mnist: Option<&'a Path>,
+    pub(in crate::program) mnist: Option<&'a Path>,
 }
 
 impl Data {
@@ -208,7 +208,7 @@ impl Preset {
 
     /// The name on the command line.
     #[must_use]
-    pub(super) fn name(self) -> String {
+    pub(in crate::program) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
     }
 
@@ -232,10 +232,28 @@ impl Preset {
     ///
     /// # Errors
     /// Files of images that are missing or damaged, and a batch larger than the training set.
-    pub(super) fn task(self, wishes: Wishes<'_>) -> Result<Task, ProgramError> {
-        let Protocol { sizes, code, loss, batch, epochs, data, standardised } = self.protocol();
+    pub(in crate::program) fn task(self, wishes: Wishes<'_>) -> Result<Task, ProgramError> {
+        let (training, held_out) = self.protocol().data.load(wishes.mnist)?;
+        self.task_on(wishes, training, held_out)
+    }
+
+    /// Width of an input.
+    pub(in crate::program) fn inputs(self) -> usize {
+        self.protocol().sizes.first().copied().unwrap_or(0)
+    }
+
+    /// The same on other examples of the preset's width.
+    ///
+    /// # Errors
+    /// A batch larger than the training set.
+    pub(in crate::program) fn task_on(
+        self,
+        wishes: Wishes<'_>,
+        mut training: Dataset,
+        mut held_out: Option<Dataset>,
+    ) -> Result<Task, ProgramError> {
+        let Protocol { sizes, code, loss, batch, epochs, standardised, .. } = self.protocol();
         let mut layers = dense_layers(sizes, Activation::Tanh, Activation::Identity)?.to_vec();
-        let (mut training, mut held_out) = data.load(wishes.mnist)?;
         if standardised {
             let standardisation = training.standardise();
             held_out.iter_mut().try_for_each(|held_out| standardisation.apply(held_out))?;

@@ -7,7 +7,7 @@ use crate::{
     program::{ProgramError, text},
 };
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write, path::Path};
 
 /// The epochs that tables show.
 const EPOCHS_SHOWN: [usize; 3] = [10, 20, 50];
@@ -76,19 +76,6 @@ impl Entry {
         }
         series
     }
-}
-
-/// Creates a folder and tries to write into it, before the work that it is for.
-///
-/// # Errors
-/// The system's, with the path.
-pub(super) fn open_folder(folder: &Path) -> Result<(), ProgramError> {
-    let failed = |action: &str, cause: std::io::Error| {
-        format!("{}: cannot {action} the folder: {cause}; name another with --out", folder.display())
-    };
-    fs::create_dir_all(folder).map_err(|cause| failed("create", cause))?;
-    tempfile::tempfile_in(folder).map_err(|cause| failed("write into", cause))?;
-    Ok(())
 }
 
 /// Writes all files.

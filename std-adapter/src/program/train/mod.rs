@@ -15,6 +15,7 @@ mod run;
 mod state;
 
 pub use arguments::Arguments;
+pub(in crate::program) use prepare::{rows, targets_of};
 
 use super::{ProgramError, text};
 use folder::{Folder, Log};
@@ -33,6 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     let prepared = Prepared::new(arguments)?;
     let plan = Plan::new(arguments, &prepared)?;
     text::print(&plan.summary(&prepared))?;
+    text::print(&plan.memory()?)?;
     let (network, state) = if arguments.resume {
         folder.load(plan.batch, &plan.settings)?
     } else {
@@ -48,7 +50,6 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     if end == End::Interrupted {
         return Err(report::interrupted(&run).into());
     }
-    text::print(&text::layers::<f32>(run.network.net().layers()))?;
     text::print(&report::results(&run, end))
 }
 

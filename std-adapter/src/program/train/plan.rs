@@ -37,14 +37,24 @@ impl Plan {
     /// The fresh network.
     pub(super) fn network(&self) -> Result<Network<f32>, ProgramError> {
         let network = Network::new(self.layers.clone(), self.loss, self.config, self.seed, self.batch);
-        network.map_err(|error| match error {
+        network.map_err(|error| self.explain(error))
+    }
+
+    /// A table of the memory that the network will take, before it takes it.
+    pub(super) fn memory(&self) -> Result<String, ProgramError> {
+        let memory = Network::<f32>::memory(&Net::new(&self.layers, self.loss), self.batch);
+        memory.map(|memory| text::memory(&self.layers, &memory)).map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: Error) -> ProgramError {
+        match error {
             Error::SizeOverflow { .. } => format!(
                 "there is no room for {} of memory: choose smaller layers or a smaller --batch",
                 self.ram()
             )
             .into(),
             other => other.into(),
-        })
+        }
     }
 
     fn ram(&self) -> String {

@@ -61,7 +61,7 @@ impl Prepared {
 }
 
 /// The targets of examples `start..end`, as core takes them.
-pub(super) fn targets_of(data: &Dataset, start: usize, end: usize) -> ekfac::Targets<'_, f32> {
+pub(in crate::program) fn targets_of(data: &Dataset, start: usize, end: usize) -> ekfac::Targets<'_, f32> {
     match &data.targets {
         Targets::Classes { labels, .. } => {
             ekfac::Targets::Classes(labels.get(start..end).unwrap_or_default())
@@ -73,7 +73,7 @@ pub(super) fn targets_of(data: &Dataset, start: usize, end: usize) -> ekfac::Tar
 }
 
 /// Rows `start..end` of row-major values.
-pub(super) fn rows(values: &[f32], width: usize, start: usize, end: usize) -> &[f32] {
+pub(in crate::program) fn rows(values: &[f32], width: usize, start: usize, end: usize) -> &[f32] {
     values.get(start * width..end * width).unwrap_or_default()
 }
 

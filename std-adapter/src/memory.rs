@@ -1,0 +1,99 @@
+//! How many bytes a network takes, layer by layer, before any of them is allocated.
+//!
+//! Every number comes from core's own lengths, so that it cannot drift from what [`Network`](crate::Network) allocates. *Invariant*: the
+//! sum of all parts is [`Network::bytes`](crate::Network::bytes). *Not counted*: what the kernels borrow within a call (packed copies
+//! of a product's operands, pieces of a result on several threads) and the caller's own data.
+
+use ekfac::{Dense, Error, Loss, Net, shape::packed_words};
+
+/// Bytes that one layer needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerMemory {
+    /// W, m x n.
+    pub weights: usize,
+    /// Both Kronecker factors, seen in their bases: packed triangles.
+    pub factors: usize,
+    /// Both eigenbases: squares of n and m.
+    pub bases: usize,
+    /// S, m x n.
+    pub scalings: usize,
+    /// The velocity, m x n.
+    pub velocity: usize,
+    /// Counters and stored weights of the averages.
+    pub marks: usize,
+    /// Activations, gradients, their projections and the mean gradient of a batch.
+    pub workspace: usize,
+}
+
+impl LayerMemory {
+    /// Bytes that a checkpoint holds of this layer: all but the workspace.
+    #[must_use]
+    pub fn state(&self) -> usize {
+        self.weights + self.factors + self.bases + self.scalings + self.velocity + self.marks
+    }
+
+    /// All bytes of this layer.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.state() + self.workspace
+    }
+}
+
+/// Bytes that a network needs; [`Network::memory`](crate::Network::memory) makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkMemory {
+    /// Those of each layer, input first.
+    pub layers: Vec<LayerMemory>,
+    /// Scratch that all layers share.
+    pub scratch: usize,
+}
+
+impl NetworkMemory {
+    /// All bytes.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.scratch + self.layers.iter().map(LayerMemory::total).sum::<usize>()
+    }
+
+    /// That of a network over scalars of `T` for batches of up to `capacity` examples.
+    pub(crate) fn of<T>(net: &Net<'_>, capacity: usize) -> Result<Self, Error> {
+        net.check()?;
+        if capacity == 0 {
+            return Err(Error::Empty { argument: "capacity" });
+        }
+        let words = net.words(capacity);
+        // Beyond half of the address space nothing can be allocated, and the sums below cannot overflow.
+        if words > isize::MAX as usize / size_of::<T>() {
+            return Err(Error::SizeOverflow { argument: "memory" });
+        }
+        let layers: Vec<_> = net.layers().iter().map(|layer| of_layer::<T>(layer, capacity)).collect();
+        let known: usize = layers.iter().map(LayerMemory::total).sum();
+        Ok(Self { layers, scratch: words * size_of::<T>() - known })
+    }
+}
+
+fn of_layer<T>(layer: &Dense, capacity: usize) -> LayerMemory {
+    let (shape, bytes) = (layer.shape(), |words: usize| words * size_of::<T>());
+    let sides = [shape.columns(), shape.rows()];
+    let factors: usize = sides.iter().map(|side| packed_words(*side)).sum();
+    let bases: usize = sides.iter().map(|side| side * side).sum();
+    let parameters = shape.parameters();
+    LayerMemory {
+        weights: bytes(parameters),
+        factors: bytes(factors),
+        bases: bytes(bases),
+        scalings: bytes(parameters),
+        velocity: bytes(parameters),
+        marks: bytes(shape.words() - factors - bases - 2 * parameters),
+        workspace: bytes(workspace_words(layer, capacity)),
+    }
+}
+
+/// Two equal layers share their scratch, so a net of two needs the room of one more than a net of one.
+fn workspace_words(layer: &Dense, capacity: usize) -> usize {
+    let words = |layers: &[Dense]| {
+        let net = Net::new(layers, Loss::SquaredError);
+        net.words(capacity) - net.state_words()
+    };
+    words(&[*layer; 2]) - words(&[*layer])
+}
