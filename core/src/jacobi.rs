@@ -203,7 +203,7 @@ pub(crate) fn diagonalise_turning<T: Scalar>(
     let exponent = largest(packed).exponent();
     let scaled = exponent.abs() > T::SAFE_EXPONENT;
     if scaled {
-        packed.iter_mut().for_each(|value| *value = value.times_power_of_two(-exponent));
+        scale(packed, -exponent);
     }
     let mut report = Report { sweeps: 0, rotations: 0, off_diagonal: T::ZERO, converged: false };
     let negligible = Negligible { threshold: limits.threshold, floor: noise(packed, size) };
@@ -215,9 +215,16 @@ pub(crate) fn diagonalise_turning<T: Scalar>(
     }
     report.off_diagonal = off_diagonal(packed, size);
     if scaled {
-        packed.iter_mut().for_each(|value| *value = value.times_power_of_two(exponent));
+        scale(packed, exponent);
     }
     report
+}
+
+/// Every value times 2^exponent.
+#[cold]
+#[inline(never)]
+fn scale<T: Scalar>(values: &mut [T], exponent: i32) {
+    values.iter_mut().for_each(|value| *value = value.times_power_of_two(exponent));
 }
 
 /// Every pair once, row by row; returns the number of rotations.
@@ -381,6 +388,7 @@ fn seek<T: Scalar>(
         let (p, first) = cursor.pair(size);
         let c_pp = diagonal(packed, p);
         let mut index = packed_index(p, first);
+        let mut on_diagonal = packed_index(first, first);
         for q in first..size {
             if *checks == most {
                 *cursor = Cursor { row: p, column: q };
@@ -388,8 +396,9 @@ fn seek<T: Scalar>(
             }
             *checks += 1;
             let c_pq = packed.get(index).copied().unwrap_or(T::ZERO);
-            let c_qq = diagonal(packed, q);
+            let c_qq = packed.get(on_diagonal).copied().unwrap_or(T::ZERO);
             index += q + 1;
+            on_diagonal += q + 2;
             if !negligible.holds(c_pq, c_pp, c_qq) {
                 *cursor = Cursor { row: p, column: q + 1 };
                 return Some((p, q));
@@ -418,7 +427,7 @@ impl<T: Scalar> Negligible<T> {
     }
 }
 
-/// Turns rows and columns p < q of the packed matrix.
+/// Turns rows and columns p < q of the packed matrix by the rotation that annihilates c_pq.
 fn rotate_packed<T: Scalar>(
     packed: &mut [T],
     size: usize,
@@ -427,7 +436,7 @@ fn rotate_packed<T: Scalar>(
     c_pq: T,
     rotation: &Rotation<T>,
 ) {
-    turn_packed(packed, size, p, q, |x, y| rotation.turned(x, y));
+    turn_packed(packed, size, p, q, Some(rotation));
     let shift = rotation.tangent() * c_pq;
     if let Ok([c_pp, c_pq, c_qq]) =
         packed.get_disjoint_mut([packed_index(p, p), packed_index(p, q), packed_index(q, q)])
@@ -440,20 +449,17 @@ fn rotate_packed<T: Scalar>(
 
 /// Exchanges rows and columns p < q of the packed matrix.
 fn exchange_packed<T: Scalar>(packed: &mut [T], size: usize, p: usize, q: usize) {
-    turn_packed(packed, size, p, q, |x, y| (y, x));
+    turn_packed(packed, size, p, q, None);
     if let Ok([c_pp, c_qq]) = packed.get_disjoint_mut([packed_index(p, p), packed_index(q, q)]) {
         core::mem::swap(c_pp, c_qq);
     }
 }
 
-/// Turns rows and columns p < q of the packed matrix, but for the entries where they cross.
-fn turn_packed<T: Scalar>(
-    packed: &mut [T],
-    size: usize,
-    p: usize,
-    q: usize,
-    turned: impl Fn(T, T) -> (T, T),
-) {
+/// Turns rows and columns p < q of the packed matrix, or exchanges them where there is no rotation, but for the entries where
+/// they cross.
+#[inline(never)]
+fn turn_packed<T: Scalar>(packed: &mut [T], size: usize, p: usize, q: usize, rotation: Option<&Rotation<T>>) {
+    let turned = |x, y| rotation.map_or((y, x), |rotation| rotation.turned(x, y));
     let Some((head, tail)) = packed.split_at_mut_checked(packed_words(q)) else { return };
     if let Some(xs) = head.get_mut(packed_words(p)..) {
         // Above the diagonal of column p, both columns are contiguous.
