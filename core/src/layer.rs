@@ -14,6 +14,7 @@ use crate::{
     error::expect_length,
     factor::FactorMut,
     marks::{Mark, Marks},
+    precondition::Bases,
     shape::{HEADER, factor_words},
 };
 
@@ -107,6 +108,10 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// The factor B of the pre-activation gradients, m x m.
     pub fn output_factor(&self) -> &FactorMut<'a, T> {
         &self.output_factor
+    }
+
+    pub(crate) fn bases(&self) -> Bases<'_, T> {
+        Bases { input: self.input_factor.basis(), output: self.output_factor.basis() }
     }
 
     pub(crate) fn input_factor_mut(&mut self) -> &mut FactorMut<'a, T> {

@@ -227,6 +227,10 @@ impl<'a, T: Scalar> MatrixMut<'a, T> {
         MatrixRef::over(self.data, self.rows, self.columns)
     }
 
+    pub(crate) fn reborrow(&mut self) -> MatrixMut<'_, T> {
+        MatrixMut { data: self.data, ..*self }
+    }
+
     /// The columns, first to last.
     pub fn iter_columns_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
         self.data.chunks_mut(self.rows.max(1)).take(self.columns)
