@@ -89,6 +89,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 
     /// The sum of the eigenvalues.
+    #[inline(never)]
     pub fn trace(&self) -> T {
         self.values().fold(T::ZERO, |sum, value| sum + value)
     }
@@ -225,9 +226,9 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         let size = self.size;
         let Parts { covariance, basis, .. } = self.parts();
         let (negligible, mut walked) = (Negligible { threshold, floor }, Walked { rotations: 0, checks: 0 });
-        while let Some((p, q, rotation)) =
-            jacobi::next(covariance, size, &mut walk, negligible, budget, &mut walked)
-        {
+        while let Some((p, q)) = jacobi::seek(covariance, size, &mut walk, negligible, budget, &mut walked) {
+            let rotation = jacobi::annihilating(covariance, p, q);
+            jacobi::turn_packed(covariance, size, p, q, Some(&rotation));
             Companion::columns(basis, size, Turn::Linear).rotate(p, q, &rotation);
             companions.iter_mut().for_each(|companion| companion.rotate(p, q, &rotation));
             restore(basis, size, &mut care);
@@ -237,12 +238,14 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         walked
     }
 
+    #[inline(never)]
     fn cursor(&self, place: Place) -> Cursor {
         // Any word is a place: a saturating cast takes NaN to 0.
         let word = |index: usize| self.words.get(index).map_or(0, |word| word.to_usize());
         Cursor { row: word(place as usize), column: word(place as usize + 1) }
     }
 
+    #[inline(never)]
     fn set_cursor(&mut self, place: Place, cursor: Cursor) {
         for (word, index) in
             self.parts().cursors.iter_mut().skip(place as usize).zip([cursor.row, cursor.column])
@@ -253,6 +256,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 }
 
 /// Restores the orthogonality of the pair at the cursor, and moves on: pairs p < q of n + 1 lines stand for j = p <= k = q - 1.
+#[inline(never)]
 fn restore<T: Scalar>(basis: &mut [T], size: usize, cursor: &mut Cursor) {
     let (j, next) = cursor.pair(size + 1);
     *cursor = Cursor { row: j, column: next + 1 };

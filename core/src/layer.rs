@@ -203,6 +203,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     /// Whether both factors hold numbers alone.
+    #[inline(never)]
     pub(crate) fn factors_are_sound(&self) -> bool {
         self.input_factor.is_sound() && self.output_factor.is_sound()
     }

@@ -269,8 +269,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     pub fn predict(&mut self, input: &[T]) -> Result<&[T], Error> {
         expect_length("input", self.net.inputs(), input.len())?;
         passes::forward(&mut self.memory, &mut Counted::new(self.kernels), input, 1);
-        let last = self.memory.slots(1).0.last();
-        last.map(|slot| &*slot.outputs).ok_or(Error::Empty { argument: "layers" })
+        self.memory.outputs(1).map(|outputs| &*outputs).ok_or(Error::Empty { argument: "layers" })
     }
 
     /// Loss and accuracy over any number of examples. No state changes.
