@@ -337,6 +337,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.operations = self.operations.saturating_add(operations as u64);
     }
 
+    #[inline(never)]
     pub(crate) fn product(
         &mut self,
         out: MatrixMut<'_, T>,
@@ -349,6 +350,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels.product(out, left, right, scale, keep);
     }
 
+    #[inline(never)]
     pub(crate) fn product_left_transposed(
         &mut self,
         out: MatrixMut<'_, T>,
@@ -361,6 +363,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels.product_left_transposed(out, left, right, scale, keep);
     }
 
+    #[inline(never)]
     pub(crate) fn product_right_transposed(
         &mut self,
         out: MatrixMut<'_, T>,
@@ -377,6 +380,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels
     }
 
+    #[inline(never)]
     pub(crate) fn symmetric_update(
         &mut self,
         packed: &mut [T],
@@ -388,6 +392,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels.symmetric_update(packed, x, blend, scratch);
     }
 
+    #[inline(never)]
     pub(crate) fn squared_product(
         &mut self,
         scalings: MatrixMut<'_, T>,
