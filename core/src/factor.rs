@@ -84,14 +84,21 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 
     /// The eigenvalue estimates diag C, in the order of the basis; rounding may leave the smallest just below zero.
     pub fn values(&self) -> impl Iterator<Item = T> + '_ {
-        let covariance = self.covariance();
-        (0..self.size).map(|i| jacobi::diagonal(covariance, i))
+        (0..self.size).map(|i| self.value(i))
+    }
+
+    /// c_ii. A function of its own, since the values are walked in many places.
+    #[inline(never)]
+    fn value(&self, i: usize) -> T {
+        jacobi::diagonal(self.covariance(), i)
     }
 
     /// The sum of the eigenvalues.
     #[inline(never)]
     pub fn trace(&self) -> T {
-        self.values().fold(T::ZERO, |sum, value| sum + value)
+        // Each step asks for it, so without a call for each value.
+        let covariance = self.covariance();
+        (0..self.size).fold(T::ZERO, |sum, i| sum + jacobi::diagonal(covariance, i))
     }
 
     /// The largest eigenvalue over the smallest; infinite for a singular factor.

@@ -184,37 +184,25 @@ impl<T: Scalar> Kernels<T> for Reference {
     }
 }
 
-/// The dot product over eight accumulators.
+/// The dot product over eight accumulators: pair i into accumulator i mod 8, added up pairwise at the end.
 #[inline(never)]
 pub fn dot<T: Scalar>(left: &[T], right: &[T]) -> T {
-    sum_over_lanes(left, right, |x, y| x * y)
-}
-
-/// The sum of w x^2, over eight accumulators as in [`dot`].
-pub(crate) fn weighted_square<T: Scalar>(x: &[T], weights: &[T]) -> T {
-    sum_over_lanes(x, weights, |x, w| w * (x * x))
-}
-
-/// The sum of a term of each pair: pair i into accumulator i mod 8, added up pairwise at the end.
-#[inline(always)]
-fn sum_over_lanes<T: Scalar>(left: &[T], right: &[T], term: impl Fn(T, T) -> T) -> T {
     let mut sums = [T::ZERO; 8];
     let ((lefts, left), (rights, right)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
     for (x, y) in lefts.iter().zip(rights) {
         // Written out: not every build unrolls a loop of eight.
         let [a, b, c, d, e, f, g, h] = &mut sums;
         let ([xa, xb, xc, xd, xe, xf, xg, xh], [ya, yb, yc, yd, ye, yf, yg, yh]) = (*x, *y);
-        *a += term(xa, ya);
-        *b += term(xb, yb);
-        *c += term(xc, yc);
-        *d += term(xd, yd);
-        *e += term(xe, ye);
-        *f += term(xf, yf);
-        *g += term(xg, yg);
-        *h += term(xh, yh);
+        *a += xa * ya;
+        *b += xb * yb;
+        *c += xc * yc;
+        *d += xd * yd;
+        *e += xe * ye;
+        *f += xf * yf;
+        *g += xg * yg;
+        *h += xh * yh;
     }
-    let rest = left.iter().zip(right);
-    sums.iter_mut().zip(rest).for_each(|(sum, (x, y))| *sum += term(*x, *y));
+    sums.iter_mut().zip(left.iter().zip(right)).for_each(|(sum, (x, y))| *sum += *x * *y);
     let [a, b, c, d, e, f, g, h] = sums;
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }

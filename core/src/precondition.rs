@@ -15,7 +15,7 @@ use crate::{
     damping::LayerDamping,
     error::expect_length,
     guard,
-    kernels::{Counted, dot, largest, weighted_square},
+    kernels::{Counted, dot, largest},
     layer::LayerMut,
 };
 
@@ -200,11 +200,12 @@ pub(crate) fn survey<T: Scalar>(
     let Some((k, d)) = columns(scratch, layer.shape().rows()) else { return survey };
     let mut spread = T::ZERO;
     for (column, a) in layer.input_factor().values().enumerate() {
-        gradient.column(column, k);
         damping.denominators(layer, column, d);
         let velocity = layer.velocity_column(column);
+        k.iter_mut().zip(velocity).for_each(|(square, v)| *square = *v * *v);
+        survey.velocity_length += dot(k, d);
+        gradient.column(column, k);
         survey.agreement += dot(k, velocity);
-        survey.velocity_length += weighted_square(velocity, d);
         d.iter_mut().zip(&*k).for_each(|(d, k)| *d = *k / *d);
         survey.length += dot(k, d);
         if with_reach {
