@@ -448,20 +448,16 @@ pub(crate) fn turn_packed<T: Scalar>(
     // The rest is all that lies not where the lines cross.
     let turned = |x, y| rotation.map_or((y, x), |rotation| rotation.turned(x, y));
     let Some((head, tail)) = packed.split_at_mut_checked(packed_words(q)) else { return };
-    if let Some(xs) = head.get_mut(packed_words(p)..) {
-        // Above the diagonal of column p, both columns are contiguous.
-        let mut ys = tail.iter_mut();
-        for (x, y) in xs.iter_mut().zip(ys.by_ref().take(p)) {
+    let Some(xs) = head.get_mut(packed_words(p)..) else { return };
+    // Above the diagonal of column p, both columns are contiguous.
+    xs.iter_mut().zip(tail.iter_mut().take(p)).for_each(|(x, y)| (*x, *y) = turned(*x, *y));
+    // Between p and q, row p runs across the columns, each one longer than the last.
+    let mut index = p + p + 1;
+    for k in p + 1..q {
+        if let (Some(x), Some(y)) = (xs.get_mut(index), tail.get_mut(k)) {
             (*x, *y) = turned(*x, *y);
         }
-        // Between p and q, row p runs across the columns, each one longer than the last.
-        let mut index = p + p + 1;
-        for (k, y) in (p + 1..q).zip(ys.skip(1)) {
-            if let Some(x) = xs.get_mut(index) {
-                (*x, *y) = turned(*x, *y);
-            }
-            index += k + 1;
-        }
+        index += k + 1;
     }
     // Beyond q, both rows run across the columns.
     let mut start = q + 1;
