@@ -40,48 +40,27 @@ impl<'a, T: Scalar> Companion<'a, T> {
 
     /// Turns lines p and q.
     pub fn rotate(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
-        match (self.by_columns, self.turn) {
-            (true, Turn::Linear) => self.rotate_columns(p, q, |x, y| rotation.turned(x, y)),
-            (true, Turn::Moments) => self.rotate_columns(p, q, |x, y| rotation.turned_moments(x, y)),
-            (false, Turn::Linear) => self.rotate_rows(p, q, |x, y| rotation.turned(x, y)),
-            (false, Turn::Moments) => self.rotate_rows(p, q, |x, y| rotation.turned_moments(x, y)),
-        }
+        self.turn(p, q, Some(rotation));
     }
 
     /// Turns lines p < q, or exchanges them where there is no rotation.
+    #[inline(never)]
     pub(crate) fn turn(&mut self, p: usize, q: usize, rotation: Option<&Rotation<T>>) {
-        match rotation {
-            Some(rotation) => self.rotate(p, q, rotation),
-            None => self.exchange(p, q),
-        }
-    }
-
-    /// Exchanges lines p < q.
-    fn exchange(&mut self, p: usize, q: usize) {
-        if self.by_columns {
-            self.rotate_columns(p, q, |x, y| (y, x));
-        } else {
-            self.rotate_rows(p, q, |x, y| (y, x));
-        }
-    }
-
-    fn rotate_columns(&mut self, p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
-        let Some((head, tail)) = self.data.split_at_mut_checked(q.saturating_mul(self.stride)) else {
-            return;
+        let turned = |x, y| match (rotation, self.turn) {
+            (Some(rotation), Turn::Linear) => rotation.turned(x, y),
+            (Some(rotation), Turn::Moments) => rotation.turned_moments(x, y),
+            (None, _) => (y, x),
         };
-        let start = p * self.stride;
-        let (Some(xs), Some(ys)) = (head.get_mut(start..start + self.stride), tail.get_mut(..self.stride))
-        else {
-            return;
-        };
-        xs.iter_mut().zip(ys).for_each(|(x, y)| (*x, *y) = turned(*x, *y));
-    }
-
-    fn rotate_rows(&mut self, p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
-        for column in self.data.chunks_exact_mut(self.stride.max(1)) {
-            if let Ok([x, y]) = column.get_disjoint_mut([p, q]) {
-                (*x, *y) = turned(*x, *y);
+        let stride = self.stride;
+        if !self.by_columns {
+            for column in self.data.chunks_exact_mut(stride.max(1)) {
+                if let Ok([x, y]) = column.get_disjoint_mut([p, q]) {
+                    (*x, *y) = turned(*x, *y);
+                }
             }
+        } else if let Some((head, tail)) = self.data.split_at_mut_checked(q.saturating_mul(stride)) {
+            let xs = head.iter_mut().skip(p * stride).take(stride);
+            xs.zip(tail).for_each(|(x, y)| (*x, *y) = turned(*x, *y));
         }
     }
 }

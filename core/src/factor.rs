@@ -84,13 +84,21 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 
     /// The eigenvalue estimates diag C, in the order of the basis; rounding may leave the smallest just below zero.
     pub fn values(&self) -> impl Iterator<Item = T> + '_ {
-        let covariance = self.covariance();
-        (0..self.size).map(|i| jacobi::diagonal(covariance, i))
+        (0..self.size).map(|i| self.value(i))
+    }
+
+    /// c_ii. A function of its own, since the values are walked in many places.
+    #[inline(never)]
+    fn value(&self, i: usize) -> T {
+        jacobi::diagonal(self.covariance(), i)
     }
 
     /// The sum of the eigenvalues.
+    #[inline(never)]
     pub fn trace(&self) -> T {
-        self.values().fold(T::ZERO, |sum, value| sum + value)
+        // Each step asks for it, so without a call for each value.
+        let covariance = self.covariance();
+        (0..self.size).fold(T::ZERO, |sum, i| sum + jacobi::diagonal(covariance, i))
     }
 
     /// The largest eigenvalue over the smallest; infinite for a singular factor.
@@ -225,9 +233,9 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         let size = self.size;
         let Parts { covariance, basis, .. } = self.parts();
         let (negligible, mut walked) = (Negligible { threshold, floor }, Walked { rotations: 0, checks: 0 });
-        while let Some((p, q, rotation)) =
-            jacobi::next(covariance, size, &mut walk, negligible, budget, &mut walked)
-        {
+        while let Some((p, q)) = jacobi::seek(covariance, size, &mut walk, negligible, budget, &mut walked) {
+            let rotation = jacobi::annihilating(covariance, p, q);
+            jacobi::turn_packed(covariance, size, p, q, Some(&rotation));
             Companion::columns(basis, size, Turn::Linear).rotate(p, q, &rotation);
             companions.iter_mut().for_each(|companion| companion.rotate(p, q, &rotation));
             restore(basis, size, &mut care);
@@ -237,12 +245,14 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         walked
     }
 
+    #[inline(never)]
     fn cursor(&self, place: Place) -> Cursor {
         // Any word is a place: a saturating cast takes NaN to 0.
         let word = |index: usize| self.words.get(index).map_or(0, |word| word.to_usize());
         Cursor { row: word(place as usize), column: word(place as usize + 1) }
     }
 
+    #[inline(never)]
     fn set_cursor(&mut self, place: Place, cursor: Cursor) {
         for (word, index) in
             self.parts().cursors.iter_mut().skip(place as usize).zip([cursor.row, cursor.column])
@@ -253,6 +263,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 }
 
 /// Restores the orthogonality of the pair at the cursor, and moves on: pairs p < q of n + 1 lines stand for j = p <= k = q - 1.
+#[inline(never)]
 fn restore<T: Scalar>(basis: &mut [T], size: usize, cursor: &mut Cursor) {
     let (j, next) = cursor.pair(size + 1);
     *cursor = Cursor { row: j, column: next + 1 };

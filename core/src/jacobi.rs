@@ -203,7 +203,7 @@ pub(crate) fn diagonalise_turning<T: Scalar>(
     let exponent = largest(packed).exponent();
     let scaled = exponent.abs() > T::SAFE_EXPONENT;
     if scaled {
-        packed.iter_mut().for_each(|value| *value = value.times_power_of_two(-exponent));
+        scale(packed, -exponent);
     }
     let mut report = Report { sweeps: 0, rotations: 0, off_diagonal: T::ZERO, converged: false };
     let negligible = Negligible { threshold: limits.threshold, floor: noise(packed, size) };
@@ -215,9 +215,16 @@ pub(crate) fn diagonalise_turning<T: Scalar>(
     }
     report.off_diagonal = off_diagonal(packed, size);
     if scaled {
-        packed.iter_mut().for_each(|value| *value = value.times_power_of_two(exponent));
+        scale(packed, exponent);
     }
     report
+}
+
+/// Every value times 2^exponent.
+#[cold]
+#[inline(never)]
+fn scale<T: Scalar>(values: &mut [T], exponent: i32) {
+    values.iter_mut().for_each(|value| *value = value.times_power_of_two(exponent));
 }
 
 /// Every pair once, row by row; returns the number of rotations.
@@ -231,7 +238,7 @@ fn sweep<T: Scalar>(
     for row in 0..size.saturating_sub(1) {
         let largest = foremost(packed, row, size);
         if largest != row {
-            exchange_packed(packed, size, row, largest);
+            turn_packed(packed, size, row, largest, None);
             turn(row, largest, None);
         }
         let checks = u32::try_from(size - 1 - row).unwrap_or(u32::MAX);
@@ -335,63 +342,54 @@ pub fn walk<T: Scalar>(
     turn: &mut dyn FnMut(usize, usize, &Rotation<T>),
 ) -> Walked {
     let mut walked = Walked { rotations: 0, checks: 0 };
-    while let Some((p, q, rotation)) = next(packed, size, cursor, negligible, budget, &mut walked) {
+    while let Some((p, q)) = seek(packed, size, cursor, negligible, budget, &mut walked) {
+        let rotation = annihilating(packed, p, q);
+        turn_packed(packed, size, p, q, Some(&rotation));
         turn(p, q, &rotation);
     }
     walked
 }
 
-/// Rotates the next pair of a [`walk`] and returns it, or `None` when the budget is spent. So its frame is gone when the
-/// companions turn.
+/// The rotation in the plane p < q that makes c_pq zero.
 #[inline(never)]
-pub(crate) fn next<T: Scalar>(
-    packed: &mut [T],
+pub(crate) fn annihilating<T: Scalar>(packed: &[T], p: usize, q: usize) -> Rotation<T> {
+    let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
+    Rotation::annihilating(diagonal(packed, p), diagonal(packed, q), c_pq)
+}
+
+/// The next pair to rotate in a [`walk`], counted as rotated: from the cursor on the first whose c_pq is not negligible, or
+/// `None` when the budget is spent. A function of its own, as those that rotate are, so that its frame is gone when they are called.
+#[inline(never)]
+pub(crate) fn seek<T: Scalar>(
+    packed: &[T],
     size: usize,
     cursor: &mut Cursor,
     negligible: Negligible<T>,
     budget: Budget,
     walked: &mut Walked,
-) -> Option<(usize, usize, Rotation<T>)> {
-    let size = within(size, packed);
-    if walked.rotations >= budget.rotations {
-        return None;
-    }
-    let (p, q) = seek(packed, size, cursor, negligible, budget.checks, &mut walked.checks)?;
-    let (c_pp, c_qq) = (diagonal(packed, p), diagonal(packed, q));
-    let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
-    let rotation = Rotation::annihilating(c_pp, c_qq, c_pq);
-    rotate_packed(packed, size, p, q, c_pq, &rotation);
-    walked.rotations += 1;
-    Some((p, q, rotation))
-}
-
-/// The next pair from the cursor on whose c_pq is not negligible, or `None` once so many pairs have been looked at.
-fn seek<T: Scalar>(
-    packed: &[T],
-    size: usize,
-    cursor: &mut Cursor,
-    negligible: Negligible<T>,
-    most: u32,
-    checks: &mut u32,
 ) -> Option<(usize, usize)> {
-    if size < 2 {
+    let size = within(size, packed);
+    if size < 2 || walked.rotations >= budget.rotations {
         return None;
     }
-    while *checks < most {
+    while walked.checks < budget.checks {
         let (p, first) = cursor.pair(size);
         let c_pp = diagonal(packed, p);
         let mut index = packed_index(p, first);
+        let mut on_diagonal = packed_index(first, first);
         for q in first..size {
-            if *checks == most {
+            if walked.checks == budget.checks {
                 *cursor = Cursor { row: p, column: q };
                 return None;
             }
-            *checks += 1;
+            walked.checks += 1;
             let c_pq = packed.get(index).copied().unwrap_or(T::ZERO);
-            let c_qq = diagonal(packed, q);
+            let c_qq = packed.get(on_diagonal).copied().unwrap_or(T::ZERO);
             index += q + 1;
+            on_diagonal += q + 2;
             if !negligible.holds(c_pq, c_pp, c_qq) {
                 *cursor = Cursor { row: p, column: q + 1 };
+                walked.rotations += 1;
                 return Some((p, q));
             }
         }
@@ -413,62 +411,53 @@ impl<T: Scalar> Negligible<T> {
         if keeps_digits(square) && keeps_digits(limit) {
             square <= limit
         } else {
-            size <= self.threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt()
+            self.holds_by_roots(size, c_pp, c_qq)
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn holds_by_roots(&self, size: T, c_pp: T, c_qq: T) -> bool {
+        size <= self.threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt()
     }
 }
 
-/// Turns rows and columns p < q of the packed matrix.
-fn rotate_packed<T: Scalar>(
+/// Turns rows and columns p < q of the packed matrix by the rotation that annihilates c_pq, or exchanges them where there is
+/// none.
+#[inline(never)]
+pub(crate) fn turn_packed<T: Scalar>(
     packed: &mut [T],
     size: usize,
     p: usize,
     q: usize,
-    c_pq: T,
-    rotation: &Rotation<T>,
+    rotation: Option<&Rotation<T>>,
 ) {
-    turn_packed(packed, size, p, q, |x, y| rotation.turned(x, y));
-    let shift = rotation.tangent() * c_pq;
+    let size = within(size, packed);
     if let Ok([c_pp, c_pq, c_qq]) =
         packed.get_disjoint_mut([packed_index(p, p), packed_index(p, q), packed_index(q, q)])
     {
-        *c_pp -= shift;
-        *c_pq = T::ZERO;
-        *c_qq += shift;
+        if let Some(rotation) = rotation {
+            let shift = rotation.tangent() * *c_pq;
+            *c_pp -= shift;
+            *c_pq = T::ZERO;
+            *c_qq += shift;
+        } else {
+            core::mem::swap(c_pp, c_qq);
+        }
     }
-}
-
-/// Exchanges rows and columns p < q of the packed matrix.
-fn exchange_packed<T: Scalar>(packed: &mut [T], size: usize, p: usize, q: usize) {
-    turn_packed(packed, size, p, q, |x, y| (y, x));
-    if let Ok([c_pp, c_qq]) = packed.get_disjoint_mut([packed_index(p, p), packed_index(q, q)]) {
-        core::mem::swap(c_pp, c_qq);
-    }
-}
-
-/// Turns rows and columns p < q of the packed matrix, but for the entries where they cross.
-fn turn_packed<T: Scalar>(
-    packed: &mut [T],
-    size: usize,
-    p: usize,
-    q: usize,
-    turned: impl Fn(T, T) -> (T, T),
-) {
+    // The rest is all that lies not where the lines cross.
+    let turned = |x, y| rotation.map_or((y, x), |rotation| rotation.turned(x, y));
     let Some((head, tail)) = packed.split_at_mut_checked(packed_words(q)) else { return };
-    if let Some(xs) = head.get_mut(packed_words(p)..) {
-        // Above the diagonal of column p, both columns are contiguous.
-        let mut ys = tail.iter_mut();
-        for (x, y) in xs.iter_mut().zip(ys.by_ref().take(p)) {
+    let Some(xs) = head.get_mut(packed_words(p)..) else { return };
+    // Above the diagonal of column p, both columns are contiguous.
+    xs.iter_mut().zip(tail.iter_mut().take(p)).for_each(|(x, y)| (*x, *y) = turned(*x, *y));
+    // Between p and q, row p runs across the columns, each one longer than the last.
+    let mut index = p + p + 1;
+    for k in p + 1..q {
+        if let (Some(x), Some(y)) = (xs.get_mut(index), tail.get_mut(k)) {
             (*x, *y) = turned(*x, *y);
         }
-        // Between p and q, row p runs across the columns, each one longer than the last.
-        let mut index = p + p + 1;
-        for (k, y) in (p + 1..q).zip(ys.skip(1)) {
-            if let Some(x) = xs.get_mut(index) {
-                (*x, *y) = turned(*x, *y);
-            }
-            index += k + 1;
-        }
+        index += k + 1;
     }
     // Beyond q, both rows run across the columns.
     let mut start = q + 1;

@@ -12,7 +12,7 @@
 //! one; no memory but the caller's scratch. Sizes are checked by the callers; a kernel given wrong ones computes on the
 //! common part and cannot panic.
 
-use crate::{Activation, MatrixMut, MatrixRef, Scalar, shape::packed_words};
+use crate::{Activation, MatrixMut, MatrixRef, Scalar, carve::cut};
 
 /// How the mean of a batch enters a running average.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -119,8 +119,7 @@ impl<T: Scalar> Kernels<T> for Reference {
     ) {
         for (into, coefficients) in out.iter_columns_mut().zip(right.iter_columns()) {
             rescale(into, keep);
-            let mut coefficients = coefficients.iter();
-            add_columns(into, left, || scale * coefficients.next().copied().unwrap_or(T::ZERO), |x| x);
+            add_columns(into, left, Spaced { rest: coefficients, stride: 1 }, scale);
         }
     }
 
@@ -150,22 +149,19 @@ impl<T: Scalar> Kernels<T> for Reference {
     ) {
         for (row, into) in out.iter_columns_mut().enumerate() {
             rescale(into, keep);
-            let mut columns = right.iter_columns();
-            add_columns(into, left, || scale * nth_of_next(&mut columns, row), |x| x);
+            add_columns(into, left, Spaced::row(right, row), scale);
         }
     }
 
     fn symmetric_update(&self, packed: &mut [T], x: MatrixRef<'_, T>, blend: Blend<T>, scratch: &mut [T]) {
         let share = T::ONE / T::from_usize(x.columns().max(1));
+        let mut rest = packed;
         for index in 0..x.rows() {
-            let start = packed_words(index);
-            let (Some(into), Some(mean)) = (packed.get_mut(start..=start + index), scratch.get_mut(..=index))
-            else {
+            let (Some(into), Some(mean)) = (cut(&mut rest, index + 1), scratch.get_mut(..=index)) else {
                 return;
             };
             mean.fill(T::ZERO);
-            let mut columns = x.iter_columns();
-            add_columns(mean, x.top(index + 1), || share * nth_of_next(&mut columns, index), |x| x);
+            add_columns(mean, x.top(index + 1), Spaced::row(x, index), share);
             blend.apply(into, mean);
         }
     }
@@ -182,36 +178,31 @@ impl<T: Scalar> Kernels<T> for Reference {
         let Some(mean) = scratch.get_mut(..g.rows()) else { return };
         for (row, into) in scalings.iter_columns_mut().enumerate() {
             mean.fill(T::ZERO);
-            let mut columns = a.iter_columns();
-            let coefficient = || {
-                let value = nth_of_next(&mut columns, row);
-                share * (value * value)
-            };
-            add_columns(mean, g, coefficient, |x| x * x);
+            add_squared_columns(mean, g, Spaced::row(a, row), share);
             blend.apply(into, mean);
         }
     }
 }
 
-/// The dot product over eight accumulators.
+/// The dot product over eight accumulators: pair i into accumulator i mod 8, added up pairwise at the end.
+#[inline(never)]
 pub fn dot<T: Scalar>(left: &[T], right: &[T]) -> T {
-    sum_over_lanes(left, right, |x, y| x * y)
-}
-
-/// The sum of w x^2, over eight accumulators as in [`dot`].
-pub(crate) fn weighted_square<T: Scalar>(x: &[T], weights: &[T]) -> T {
-    sum_over_lanes(x, weights, |x, w| w * (x * x))
-}
-
-/// The sum of a term of each pair: pair i into accumulator i mod 8, added up pairwise at the end.
-fn sum_over_lanes<T: Scalar>(left: &[T], right: &[T], term: impl Fn(T, T) -> T) -> T {
     let mut sums = [T::ZERO; 8];
-    let (mut lefts, mut rights) = (left.chunks_exact(8), right.chunks_exact(8));
-    for (x, y) in (&mut lefts).zip(&mut rights) {
-        sums.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum += term(*x, *y));
+    let ((lefts, left), (rights, right)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+    for (x, y) in lefts.iter().zip(rights) {
+        // Written out: not every build unrolls a loop of eight.
+        let [a, b, c, d, e, f, g, h] = &mut sums;
+        let ([xa, xb, xc, xd, xe, xf, xg, xh], [ya, yb, yc, yd, ye, yf, yg, yh]) = (*x, *y);
+        *a += xa * ya;
+        *b += xb * yb;
+        *c += xc * yc;
+        *d += xd * yd;
+        *e += xe * ye;
+        *f += xf * yf;
+        *g += xg * yg;
+        *h += xh * yh;
     }
-    let rest = lefts.remainder().iter().zip(rights.remainder());
-    sums.iter_mut().zip(rest).for_each(|(sum, (x, y))| *sum += term(*x, *y));
+    sums.iter_mut().zip(left.iter().zip(right)).for_each(|(sum, (x, y))| *sum += *x * *y);
     let [a, b, c, d, e, f, g, h] = sums;
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
@@ -240,50 +231,76 @@ pub fn rescale<T: Scalar>(values: &mut [T], keep: T) {
     }
 }
 
-fn nth_of_next<'a, T: Scalar>(columns: &mut impl Iterator<Item = &'a [T]>, row: usize) -> T {
-    columns.next().and_then(|column| column.get(row)).copied().unwrap_or(T::ZERO)
+/// Values so many words apart; zeros where they end.
+#[derive(Clone, Copy)]
+struct Spaced<'a, T> {
+    rest: &'a [T],
+    stride: usize,
 }
 
-/// Where the compiler makes no vectors of a plain loop, one over blocks of four rows spends a fifth less; the order of
-/// summation is the same.
-const WITHOUT_VECTORS: bool = cfg!(any(target_arch = "arm", target_arch = "riscv32"));
+impl<'a, T: Scalar> Spaced<'a, T> {
+    fn row(matrix: MatrixRef<'a, T>, row: usize) -> Self {
+        Self { rest: beyond(matrix.as_slice(), row), stride: matrix.stride() }
+    }
 
-/// One value, and what four columns add to it.
-type Terms<'x, T> = (&'x mut T, ((&'x T, &'x T), (&'x T, &'x T)));
+    fn next(&mut self) -> T {
+        let value = self.rest.first().copied().unwrap_or(T::ZERO);
+        self.rest = beyond(self.rest, self.stride);
+        value
+    }
+}
 
-/// into += sum over the columns of `matrix` of coefficient * map(column), four columns at a time.
-fn add_columns<T: Scalar>(
+/// into += sum over the columns of scale * coefficient * column.
+#[inline(never)]
+fn add_columns<T: Scalar>(into: &mut [T], matrix: MatrixRef<'_, T>, coefficients: Spaced<'_, T>, scale: T) {
+    add_mapped_columns(into, matrix, coefficients, scale, |x| x);
+}
+
+/// into += sum over the columns of scale * coefficient^2 * column^2, element by element.
+#[inline(never)]
+fn add_squared_columns<T: Scalar>(
     into: &mut [T],
     matrix: MatrixRef<'_, T>,
-    mut coefficient: impl FnMut() -> T,
+    coefficients: Spaced<'_, T>,
+    scale: T,
+) {
+    add_mapped_columns(into, matrix, coefficients, scale, |x| x * x);
+}
+
+/// into += sum over the columns of scale * map(coefficient) * map(column), four columns at a time.
+#[inline(always)]
+fn add_mapped_columns<T: Scalar>(
+    into: &mut [T],
+    matrix: MatrixRef<'_, T>,
+    mut coefficients: Spaced<'_, T>,
+    scale: T,
     map: impl Fn(T) -> T,
 ) {
-    let mut columns = matrix.iter_columns();
-    while let Some(first) = columns.next() {
-        let (Some(second), Some(third), Some(fourth)) = (columns.next(), columns.next(), columns.next())
-        else {
-            break;
-        };
+    let Some(into) = into.get_mut(..matrix.rows()) else { return };
+    let mut coefficient = || scale * map(coefficients.next());
+    let (mut rest, stride) = (matrix.as_slice(), matrix.stride());
+    for _ in 0..matrix.columns() / 4 {
         let [a, b, c, d] = [coefficient(), coefficient(), coefficient(), coefficient()];
-        let term = |(value, ((x, y), (z, w))): Terms<'_, T>| {
+        let second = beyond(rest, stride);
+        let third = beyond(second, stride);
+        let fourth = beyond(third, stride);
+        for (value, ((x, y), (z, w))) in
+            into.iter_mut().zip(rest.iter().zip(second).zip(third.iter().zip(fourth)))
+        {
             *value += ((a * map(*x) + b * map(*y)) + c * map(*z)) + d * map(*w);
-        };
-        if WITHOUT_VECTORS {
-            let (blocks, rest) = into.as_chunks_mut::<4>();
-            let [(xs, x), (ys, y), (zs, z), (ws, w)] =
-                [first, second, third, fourth].map(|column| column.as_chunks::<4>());
-            for (block, ((x, y), (z, w))) in blocks.iter_mut().zip(xs.iter().zip(ys).zip(zs.iter().zip(ws))) {
-                block.iter_mut().zip(x.iter().zip(y).zip(z.iter().zip(w))).for_each(term);
-            }
-            rest.iter_mut().zip(x.iter().zip(y).zip(z.iter().zip(w))).for_each(term);
-        } else {
-            into.iter_mut().zip(first.iter().zip(second).zip(third.iter().zip(fourth))).for_each(term);
         }
+        rest = beyond(fourth, stride);
     }
-    for column in matrix.iter_columns().skip(matrix.columns() / 4 * 4) {
+    for _ in 0..matrix.columns() % 4 {
         let a = coefficient();
-        into.iter_mut().zip(column).for_each(|(value, x)| *value += a * map(*x));
+        into.iter_mut().zip(rest).for_each(|(value, x)| *value += a * map(*x));
+        rest = beyond(rest, stride);
     }
+}
+
+/// What lies beyond so many words.
+fn beyond<T>(values: &[T], words: usize) -> &[T] {
+    values.get(words..).unwrap_or_default()
 }
 
 /// Kernels that count what they are asked to do: multiplications and additions, the products' shares only.
@@ -308,6 +325,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.operations = self.operations.saturating_add(operations as u64);
     }
 
+    #[inline(never)]
     pub(crate) fn product(
         &mut self,
         out: MatrixMut<'_, T>,
@@ -320,6 +338,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels.product(out, left, right, scale, keep);
     }
 
+    #[inline(never)]
     pub(crate) fn product_left_transposed(
         &mut self,
         out: MatrixMut<'_, T>,
@@ -332,6 +351,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels.product_left_transposed(out, left, right, scale, keep);
     }
 
+    #[inline(never)]
     pub(crate) fn product_right_transposed(
         &mut self,
         out: MatrixMut<'_, T>,
@@ -348,6 +368,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels
     }
 
+    #[inline(never)]
     pub(crate) fn symmetric_update(
         &mut self,
         packed: &mut [T],
@@ -359,6 +380,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels.symmetric_update(packed, x, blend, scratch);
     }
 
+    #[inline(never)]
     pub(crate) fn squared_product(
         &mut self,
         scalings: MatrixMut<'_, T>,

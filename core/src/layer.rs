@@ -14,6 +14,7 @@ use crate::{
     error::expect_length,
     factor::FactorMut,
     marks::{Mark, Marks},
+    precondition::Bases,
     shape::{HEADER, factor_words},
 };
 
@@ -109,6 +110,10 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         &self.output_factor
     }
 
+    pub(crate) fn bases(&self) -> Bases<'_, T> {
+        Bases { input: self.input_factor.basis(), output: self.output_factor.basis() }
+    }
+
     pub(crate) fn input_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
         &mut self.input_factor
     }
@@ -198,6 +203,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     /// Whether both factors hold numbers alone.
+    #[inline(never)]
     pub(crate) fn factors_are_sound(&self) -> bool {
         self.input_factor.is_sound() && self.output_factor.is_sound()
     }

@@ -22,6 +22,7 @@
 //! * A network to train on a device or a desktop: [`Learner`] over a [`Net`] ([example](net)).
 //! * A training loop of your own: [`Preconditioner`], a layer at a time.
 //! * A run to keep through a power cut: [`snapshot`].
+//! * Factors of your own on a small device: [`jacobi::diagonalise`] and [`precondition()`], 8 KB of flash.
 //! * Only the eigensolver: [`jacobi::eigen`].
 //! * Settings: [`Config`], whose default needs no tuning to begin with; [`Config::paper`], [`Config::paper_running`] and
 //!   [`Config::kfac`] reproduce the published methods.
@@ -86,6 +87,7 @@ pub use factor::FactorMut;
 pub use kernels::{Blend, Kernels, Reference};
 pub use layer::{LayerMut, StaticLayer};
 pub use net::{Activation, Dense, Evaluation, Initialization, LayerList, Learner, Loss, Net, Step, Targets};
+pub use precondition::{Bases, precondition};
 pub use preconditioner::Preconditioner;
 pub use progress::{Event, EventLog, Outcome, Progress, Reason};
 pub use scalar::Scalar;

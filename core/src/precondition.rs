@@ -11,12 +11,80 @@
 //! ([`Survey::is_safe`]).
 
 use crate::{
-    Coordinates, MatrixMut, MatrixRef, Scalar, Shape,
+    Coordinates, Error, Kernels, MatrixMut, MatrixRef, Scalar, Shape,
     damping::LayerDamping,
+    error::expect_length,
     guard,
-    kernels::{Counted, dot, largest, weighted_square},
+    kernels::{Counted, dot, largest},
     layer::LayerMut,
 };
+
+/// The eigenbases of a layer's two factors, eigenvectors in columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Bases<'a, T> {
+    /// U_A, n x n.
+    pub input: MatrixRef<'a, T>,
+    /// U_B, m x m.
+    pub output: MatrixRef<'a, T>,
+}
+
+/// Writes U_B [ (U_B^T G U_A) / (S + lambda) ] U_A^T for a gradient G in parameter coordinates, m x n, with bases and scalings
+/// of the caller's own: what [`Preconditioner`](crate::Preconditioner) does with those of its layer, and all that a firmware links
+/// that keeps its factors by itself.
+///
+/// `damped(j, column)` fills column j of S + lambda, m words, all of them positive. `scratch` has at least m (n + 1) words. The
+/// products take 4 m n (m + n) operations.
+///
+/// # Errors
+/// [`Error::Length`], and [`Error::NonFinite`] for the gradient: before any write.
+///
+/// ```
+/// use ekfac::{Bases, MatrixMut, MatrixRef, Reference};
+/// // Bases that turn nothing, so that the gradient is divided and no more.
+/// let (input, output) = (nalgebra::SMatrix::<f32, 3, 3>::identity(), nalgebra::SMatrix::<f32, 2, 2>::identity());
+/// let bases = Bases { input: MatrixRef::from(&input), output: MatrixRef::from(&output) };
+/// let gradient = nalgebra::matrix![1.0, 2.0, 3.0; 4.0, 5.0, 6.0];
+/// let mut natural = nalgebra::SMatrix::<f32, 2, 3>::zeros();
+/// let damped = |_, column: &mut [f32]| column.fill(0.5);
+/// let into = MatrixMut::from(&mut natural);
+/// ekfac::precondition(&Reference, bases, MatrixRef::from(&gradient), damped, into, &mut [0.0; 8])?;
+/// assert_eq!(natural, gradient * 2.0);
+/// # Ok::<(), ekfac::Error>(())
+/// ```
+pub fn precondition<T: Scalar>(
+    kernels: &(impl Kernels<T> + ?Sized),
+    bases: Bases<'_, T>,
+    gradient: MatrixRef<'_, T>,
+    mut damped: impl FnMut(usize, &mut [T]),
+    mut out: MatrixMut<'_, T>,
+    scratch: &mut [T],
+) -> Result<(), Error> {
+    let (m, n) = (bases.output.columns(), bases.input.columns());
+    expect_length("input basis", n, bases.input.rows())?;
+    expect_length("output basis", m, bases.output.rows())?;
+    expect_length("gradient", m, gradient.rows())?;
+    expect_length("gradient", n, gradient.columns())?;
+    expect_length("out", m, out.rows())?;
+    expect_length("out", n, out.columns())?;
+    let found = scratch.len();
+    let Some((denominators, turned)) =
+        scratch.split_at_mut_checked(m).filter(|(_, turned)| turned.len() >= m * n)
+    else {
+        return Err(Error::Length { argument: "scratch", expected: m * (n + 1), found });
+    };
+    if let Some(index) = guard::first_non_finite(gradient.as_slice()) {
+        return Err(Error::NonFinite { argument: "gradient", index });
+    }
+    kernels.product_left_transposed(MatrixMut::over(turned, m, n), bases.output, gradient, T::ONE, T::ZERO);
+    kernels.product(out.reborrow(), MatrixRef::over(turned, m, n), bases.input, T::ONE, T::ZERO);
+    for (index, column) in out.iter_columns_mut().enumerate() {
+        damped(index, denominators);
+        column.iter_mut().zip(&*denominators).for_each(|(k, s)| *k /= *s);
+    }
+    kernels.product(MatrixMut::over(turned, m, n), bases.output, out.as_ref(), T::ONE, T::ZERO);
+    kernels.product_right_transposed(out, MatrixRef::over(turned, m, n), bases.input, T::ONE, T::ZERO);
+    Ok(())
+}
 
 /// A gradient in the eigenbasis, m x n.
 #[derive(Clone, Copy, Debug)]
@@ -132,11 +200,12 @@ pub(crate) fn survey<T: Scalar>(
     let Some((k, d)) = columns(scratch, layer.shape().rows()) else { return survey };
     let mut spread = T::ZERO;
     for (column, a) in layer.input_factor().values().enumerate() {
-        gradient.column(column, k);
         damping.denominators(layer, column, d);
         let velocity = layer.velocity_column(column);
+        k.iter_mut().zip(velocity).for_each(|(square, v)| *square = *v * *v);
+        survey.velocity_length += dot(k, d);
+        gradient.column(column, k);
         survey.agreement += dot(k, velocity);
-        survey.velocity_length += weighted_square(velocity, d);
         d.iter_mut().zip(&*k).for_each(|(d, k)| *d = *k / *d);
         survey.length += dot(k, d);
         if with_reach {
@@ -146,21 +215,6 @@ pub(crate) fn survey<T: Scalar>(
     }
     survey.reach = (spread / T::from_usize(layer.shape().rows())).sqrt();
     survey
-}
-
-/// K <- K / (S + lambda), in place. `scratch`: m words.
-pub(crate) fn divide<T: Scalar>(
-    layer: &LayerMut<'_, T>,
-    k: &mut [T],
-    damping: LayerDamping<T>,
-    scratch: &mut [T],
-) {
-    let rows = layer.shape().rows();
-    let Some(denominators) = scratch.get_mut(..rows) else { return };
-    for (index, column) in k.chunks_exact_mut(rows.max(1)).enumerate() {
-        damping.denominators(layer, index, denominators);
-        column.iter_mut().zip(&*denominators).for_each(|(k, s)| *k /= *s);
-    }
 }
 
 /// Moves the velocity in the eigenbasis. `scratch`: 2 m words.
@@ -207,8 +261,11 @@ pub(crate) fn apply<T: Scalar>(
     let direction = MatrixRef::over(layer.velocity(), shape.rows(), shape.columns());
     let scale = -plan.learning_rate;
     if let Some(turned) = scratch.get_mut(..shape.parameters()) {
-        let out = MatrixMut::over(weights, shape.rows(), shape.columns());
-        turn_back(layer, counted, direction, scale, T::ONE, out, turned);
+        let (rows, columns) = (shape.rows(), shape.columns());
+        let Bases { input, output } = layer.bases();
+        counted.product(MatrixMut::over(turned, rows, columns), output, direction, T::ONE, T::ZERO);
+        let out = MatrixMut::over(weights, rows, columns);
+        counted.product_right_transposed(out, MatrixRef::over(turned, rows, columns), input, scale, T::ONE);
     } else {
         turn_back_by_columns(layer, counted, direction, scale, weights, scratch);
     }
@@ -238,23 +295,6 @@ fn decay<T: Scalar>(
         let share = (T::ONE - keep) * u.first().copied().unwrap_or(T::ZERO);
         column.iter_mut().zip(&*bias).for_each(|(weight, b)| *weight = keep * *weight + share * *b);
     }
-}
-
-/// out = scale U_B X U_A^T + keep out, with m n words of scratch.
-pub(crate) fn turn_back<T: Scalar>(
-    layer: &LayerMut<'_, T>,
-    counted: &mut Counted<'_, T>,
-    direction: MatrixRef<'_, T>,
-    scale: T,
-    keep: T,
-    out: MatrixMut<'_, T>,
-    scratch: &mut [T],
-) {
-    let (rows, columns) = (layer.shape().rows(), layer.shape().columns());
-    let basis = layer.output_factor().basis();
-    counted.product(MatrixMut::over(scratch, rows, columns), basis, direction, T::ONE, T::ZERO);
-    let turned = MatrixRef::over(scratch, rows, columns);
-    counted.product_right_transposed(out, turned, layer.input_factor().basis(), scale, keep);
 }
 
 /// out += scale U_B X U_A^T, one column of the result after another, with m words of scratch.

@@ -8,9 +8,8 @@ use crate::{
     Config, Error, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reference, Scalar, Shape,
     carve::Carver,
     error::expect_length,
-    guard,
     kernels::Counted,
-    precondition,
+    precondition::precondition,
     room::Room,
     step::{self, Rooms},
 };
@@ -134,37 +133,14 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     /// [`Error::Length`], [`Error::NonFinite`], [`Error::OutOfRange`] for a bad setting: before any write.
     pub fn precondition(&mut self, gradient: MatrixRef<'_, T>, out: MatrixMut<'_, T>) -> Result<(), Error> {
         self.config.check()?;
-        let shape = *self.layer.shape();
-        let (m, n) = (shape.rows(), shape.columns());
-        for (argument, rows, columns) in
-            [("gradient", gradient.rows(), gradient.columns()), ("out", out.rows(), out.columns())]
-        {
-            expect_length(argument, m, rows)?;
-            expect_length(argument, n, columns)?;
-        }
-        if let Some(index) = guard::first_non_finite(gradient.as_slice()) {
-            return Err(Error::NonFinite { argument: "gradient", index });
-        }
         self.check_workspace(1)?;
-        let mut carver = Carver::new(self.workspace, "workspace", Self::workspace_words(&shape, 1));
-        let (k, turned, scratch) = (carver.take(m * n)?, carver.take(m * n)?, carver.rest());
-        let mut counted = Counted::new(self.kernels);
-        let damping = self.config.damping_of(&self.layer, self.progress);
-        let (a, b) = (self.layer.input_factor().basis(), self.layer.output_factor().basis());
-        counted.product_left_transposed(MatrixMut::over(turned, m, n), b, gradient, T::ONE, T::ZERO);
-        counted.product(MatrixMut::over(k, m, n), MatrixRef::over(turned, m, n), a, T::ONE, T::ZERO);
-        precondition::divide(&self.layer, k, damping, scratch);
-        precondition::turn_back(
-            &self.layer,
-            &mut counted,
-            MatrixRef::over(k, m, n),
-            T::ONE,
-            T::ZERO,
-            out,
-            turned,
-        );
-        let operations = counted.operations().saturating_add((2 * m * n) as u64);
-        self.progress.operations = self.progress.operations.saturating_add(operations);
+        let layer = &self.layer;
+        let damping = self.config.damping_of(layer, self.progress);
+        let damped = |column, out: &mut [T]| damping.denominators(layer, column, out);
+        precondition(self.kernels, layer.bases(), gradient, damped, out, self.workspace)?;
+        let shape = layer.shape();
+        let products = shape.parameters().saturating_mul(4 * (shape.rows() + shape.columns()) + 2);
+        self.progress.operations = self.progress.operations.saturating_add(products as u64);
         Ok(())
     }
 

@@ -113,10 +113,9 @@ impl Shape {
 
 /// Words of a packed symmetric matrix: n (n+1) / 2.
 pub const fn packed_words(size: usize) -> usize {
-    // One of the two is even; halving it first keeps the product exact.
-    let (half, other) =
-        if size.is_multiple_of(2) { (size / 2, size.saturating_add(1)) } else { (size / 2 + 1, size) };
-    half.saturating_mul(other)
+    // Beyond this no memory holds the matrix, and the product could overflow.
+    const MOST: usize = usize::MAX >> (usize::BITS / 2);
+    if size > MOST { usize::MAX } else { size * (size + 1) / 2 }
 }
 
 /// Words of one factor: its cursors, its covariance, packed, and its basis.

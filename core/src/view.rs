@@ -110,8 +110,7 @@ impl<'a, T: Scalar> MatrixRef<'a, T> {
 
     /// The columns, first to last.
     pub fn iter_columns(&self) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-        let rows = self.rows;
-        self.data.chunks(self.stride.max(1)).take(self.columns).filter_map(move |column| column.get(..rows))
+        Columns { matrix: *self }
     }
 
     /// The same matrix as a nalgebra view, without a copy.
@@ -156,6 +155,27 @@ where
     fn from(matrix: &'a na::Matrix<T, R, C, S>) -> Self {
         let (rows, columns) = matrix.shape();
         Self::over(matrix.as_slice(), rows, columns)
+    }
+}
+
+/// The columns of the matrix that is left.
+struct Columns<'a, T> {
+    matrix: MatrixRef<'a, T>,
+}
+
+impl<'a, T> Iterator for Columns<'a, T> {
+    type Item = &'a [T];
+
+    fn next(&mut self) -> Option<&'a [T]> {
+        let MatrixRef { data, rows, columns, stride } = &mut self.matrix;
+        *columns = columns.checked_sub(1)?;
+        let column = data.get(..*rows)?;
+        *data = data.get(*stride..).unwrap_or_default();
+        Some(column)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.matrix.columns))
     }
 }
 
@@ -205,6 +225,10 @@ impl<'a, T: Scalar> MatrixMut<'a, T> {
     /// The same matrix, read-only.
     pub fn as_ref(&self) -> MatrixRef<'_, T> {
         MatrixRef::over(self.data, self.rows, self.columns)
+    }
+
+    pub(crate) fn reborrow(&mut self) -> MatrixMut<'_, T> {
+        MatrixMut { data: self.data, ..*self }
     }
 
     /// The columns, first to last.

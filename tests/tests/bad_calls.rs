@@ -4,9 +4,9 @@
 //! setting that is not checked, or whose check lets NaN through; an overflowing size; a write before a check.
 
 use ekfac::{
-    Activation, Adaptation, Averaging, Carry, Clip, Config, Damping, Dense, Error, Estimator, LayerMut,
-    Learner, Loss, MatrixMut, MatrixRef, Net, Preconditioner, Progress, Refresh, Shape, StaticLayer, Targets,
-    jacobi, jacobi::Limits, net::dense_layers,
+    Activation, Adaptation, Averaging, Bases, Carry, Clip, Config, Damping, Dense, Error, Estimator,
+    LayerMut, Learner, Loss, MatrixMut, MatrixRef, Net, Preconditioner, Progress, Reference, Refresh, Shape,
+    StaticLayer, Targets, jacobi, jacobi::Limits, net::dense_layers,
 };
 use ekfac_tests::{oracle::bits, random::Draws};
 
@@ -120,6 +120,42 @@ fn loading_checks_lengths_and_numbers_before_any_write() {
         assert!(out.iter().all(|value| *value == 9.0));
     }
     assert_eq!(bits(&buffer), bits(&before));
+}
+
+#[test]
+fn preconditioning_with_bases_of_ones_own_checks_its_arguments() {
+    let values = [0.5_f64; 12];
+    let length = |argument, expected, found| Err(Error::Length { argument, expected, found });
+    for (input, output, rows, columns, words, expected) in [
+        ((3, 3), (2, 2), 2, 3, 8, Ok(())),
+        ((2, 3), (2, 2), 2, 3, 8, length("input basis", 3, 2)),
+        ((3, 3), (3, 2), 2, 3, 8, length("output basis", 2, 3)),
+        ((3, 3), (2, 2), 3, 3, 8, length("gradient", 2, 3)),
+        ((3, 3), (2, 2), 2, 4, 8, length("gradient", 3, 4)),
+        ((3, 3), (2, 2), 2, 3, 7, length("scratch", 8, 7)),
+        ((3, 3), (2, 2), 2, 3, 1, length("scratch", 8, 1)),
+    ] {
+        let view = |(rows, columns): (usize, usize)| matrix(&values[..rows * columns], rows, columns);
+        let bases = Bases { input: view(input), output: view(output) };
+        let (mut out, mut scratch) = ([7.0; 6], vec![0.0; words]);
+        let into = MatrixMut::new(&mut out, 2, 3).unwrap();
+        let gradient = view((rows, columns));
+        let damped = |_, column: &mut [f64]| column.fill(1.0);
+        let outcome = ekfac::precondition(&Reference, bases, gradient, damped, into, &mut scratch);
+        assert_eq!(outcome, expected);
+        assert_eq!(outcome.is_err(), out == [7.0; 6], "a refused call wrote");
+    }
+    let mut bad = [0.5; 6];
+    bad[4] = f64::NAN;
+    let bases = Bases { input: matrix(&values[..9], 3, 3), output: matrix(&values[..4], 2, 2) };
+    let (mut out, mut scratch) = ([7.0; 6], [0.0; 8]);
+    let mut precondition = |columns| {
+        let into = MatrixMut::new(&mut out[..2 * columns], 2, columns).unwrap();
+        ekfac::precondition(&Reference, bases, matrix(&bad, 2, 3), |_, _: &mut [f64]| {}, into, &mut scratch)
+    };
+    assert_eq!(precondition(3), Err(Error::NonFinite { argument: "gradient", index: 4 }));
+    assert_eq!(precondition(2), length("out", 3, 2));
+    assert_eq!(out, [7.0; 6]);
 }
 
 #[test]

@@ -245,7 +245,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
                 step.shrink = taken.shrink;
                 step.held = taken.held;
                 let mut counted = Counted::new(self.kernels);
-                step.reduction_ratio = self.adapt(&mut counted, inputs, targets, loss, taken.predicted)?;
+                step.reduction_ratio =
+                    self.adapt(&mut counted, inputs, targets, batch, loss, taken.predicted);
                 operations += counted.operations();
             }
             Err(Stop::Refused(reason)) => {
@@ -269,8 +270,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     pub fn predict(&mut self, input: &[T]) -> Result<&[T], Error> {
         expect_length("input", self.net.inputs(), input.len())?;
         passes::forward(&mut self.memory, &mut Counted::new(self.kernels), input, 1);
-        let last = self.memory.slots(1).0.last();
-        last.map(|slot| &*slot.outputs).ok_or(Error::Empty { argument: "layers" })
+        self.memory.outputs(1).map(|outputs| &*outputs).ok_or(Error::Empty { argument: "layers" })
     }
 
     /// Loss and accuracy over any number of examples. No state changes.
@@ -400,17 +400,20 @@ impl<'a, T: Scalar> Learner<'a, T> {
         counted: &mut Counted<'_, T>,
         inputs: &[T],
         targets: Targets<'_, T>,
+        batch: usize,
         loss: T,
         predicted: T,
-    ) -> Result<Option<T>, Error> {
-        let Some(adaptation) = self.config.adaptation else { return Ok(None) };
+    ) -> Option<T> {
+        let adaptation = self.config.adaptation?;
         if !is_due(self.progress.steps.saturating_add(1), adaptation.interval) {
-            return Ok(None);
+            return None;
         }
-        let change = self.measure(counted, inputs, targets)?.loss - loss;
+        passes::forward(&mut self.memory, counted, inputs, batch);
+        let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
+        let change = sum / T::from_usize(batch) - loss;
         self.progress.damping_multiplier =
             adaptation.next(self.progress.damping_multiplier, change, predicted);
-        Ok(Some(change / predicted))
+        Some(change / predicted)
     }
 
     /// A batch whose refresh failed once too often has entered the statistics all the same.

@@ -93,6 +93,17 @@ pub(crate) struct Slot<'m, T> {
     pub(crate) mean_gradient: &'m mut [T],
 }
 
+/// The slices that are picked alone, by their place in a layer's workspace.
+#[derive(Clone, Copy)]
+pub(crate) enum Slice {
+    /// h.
+    Outputs = 0,
+    /// g.
+    Gradients = 2,
+    /// g for the Fisher's targets.
+    FisherGradients = 3,
+}
+
 impl<'a, T: Scalar> Memory<'a, T> {
     pub(crate) fn new(net: &Net<'a>, capacity: usize, buffer: &'a mut [T]) -> Result<Self, Error> {
         let layers = net.layers();
@@ -132,6 +143,12 @@ impl<'a, T: Scalar> Memory<'a, T> {
         (slots, self.scratch)
     }
 
+    /// h of the last layer.
+    pub(crate) fn outputs(&mut self, batch: usize) -> Option<&mut [T]> {
+        let before = self.layers.len().checked_sub(1)?;
+        self.slots(batch).0.pick(before, Slice::Outputs)
+    }
+
     /// One layer's slot, and the shared scratch.
     pub(crate) fn slot(&mut self, index: usize, batch: usize) -> Result<(Slot<'_, T>, &mut [T]), Error> {
         let (mut slots, scratch) = self.slots(batch);
@@ -155,23 +172,24 @@ impl<'m, T> Slots<'m, T> {
         cut(&mut self.rooms, side * self.capacity)?.get_mut(..side * self.batch)
     }
 
-    /// Passes over the next layer.
-    fn pass(&mut self) -> Option<()> {
+    /// Passes over the next layer, and returns all of its workspace.
+    fn pass(&mut self) -> Option<(&'m Dense, &'m mut [T])> {
         let (dense, rest) = self.layers.split_first()?;
         self.layers = rest;
         cut(&mut self.state, dense.shape().parameters() + dense.shape().words())?;
-        cut(&mut self.rooms, room_words(dense, self.capacity))?;
-        Some(())
+        Some((dense, cut(&mut self.rooms, room_words(dense, self.capacity))?))
     }
 
-    /// One slice of the layer so many further on, in a frame of its own: a slot is large.
+    /// One slice of the layer so many further on, without a slot, which is large; the layer after it is the next.
     #[inline(never)]
-    pub(crate) fn pick(
-        &mut self,
-        further: usize,
-        slice: impl Fn(Slot<'m, T>) -> &'m mut [T],
-    ) -> Option<&'m mut [T]> {
-        self.nth(further).map(slice)
+    pub(crate) fn pick(&mut self, further: usize, slice: Slice) -> Option<&'m mut [T]> {
+        for _ in 0..further {
+            self.pass()?;
+        }
+        let (dense, mut room) = self.pass()?;
+        let side = dense.shape().rows();
+        cut(&mut room, slice as usize * side * self.capacity)?;
+        cut(&mut room, side * self.batch)
     }
 }
 

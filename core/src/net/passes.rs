@@ -6,7 +6,7 @@
 
 use super::{
     loss::{Loss, Targets},
-    memory::{Memory, Slot},
+    memory::{Memory, Slice, Slot},
     random::Stream,
 };
 use crate::{Coordinates, Kernels, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
@@ -159,8 +159,8 @@ pub(crate) fn loss<T: Scalar>(
     targets: Targets<'_, T>,
     batch: usize,
 ) -> (T, Option<usize>) {
-    let Some(last) = &memory.slots(batch).0.last() else { return (T::ZERO, None) };
-    loss.sum(last.outputs, targets, last.dense.shape().outputs())
+    let width = memory.layers().last().map_or(0, |last| last.shape().outputs());
+    memory.outputs(batch).map_or((T::ZERO, None), |outputs| loss.sum(outputs, targets, width))
 }
 
 /// Fills the gradients of one side in every layer, from the output to the input, for a range of the batch's examples.
@@ -223,10 +223,8 @@ fn take_down<T: Scalar>(
 ) {
     let (mut slots, scratch) = memory.slots(batch);
     let below = if index > 0 {
-        slots.pick(index - 1, |below| match side {
-            Side::Training => below.gradients,
-            Side::Fisher => below.fisher_gradients,
-        })
+        let slice = if side == Side::Training { Slice::Gradients } else { Slice::FisherGradients };
+        slots.pick(index - 1, slice)
     } else {
         None
     };

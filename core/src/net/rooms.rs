@@ -4,7 +4,7 @@
 
 use super::{
     Loss, Net,
-    memory::Memory,
+    memory::{Memory, Slice},
     passes::{self, Side, Source},
 };
 use crate::{Error, Fisher, LayerMut, Scalar, kernels::Counted, room::Room, step::Rooms};
@@ -31,10 +31,11 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
         self.net.layers().len()
     }
 
+    #[inline(never)]
     fn room(&mut self, index: usize) -> Result<Room<'_, T>, Error> {
         let inputs = self.inputs;
         let (mut slots, scratch) = self.memory.slots(self.batch);
-        let below = if index > 0 { slots.pick(index - 1, |below| below.outputs) } else { None };
+        let below = if index > 0 { slots.pick(index - 1, Slice::Outputs) } else { None };
         let Some(slot) = &mut slots.next() else {
             return Err(Error::OutOfRange { argument: "layer", index });
         };

@@ -1,5 +1,6 @@
-//! The desktop's part: `run` prints what the firmware prints; `snapshot FILE` saves the run that the firmware resumes; `check FOLDER JSON` compares all outputs in a folder, one file
-//! TARGET.PROGRAM.txt for each, with the committed digests and bounds, and fails if any does not hold or is missing.
+//! The desktop's part: `run` prints what the firmware prints; `snapshot FILE` saves the run that the firmware resumes;
+//! `check FOLDER JSON [TARGET...]` compares all outputs in a folder, one file TARGET.PROGRAM.txt for each, with the committed
+//! digests and bounds, and fails if any does not hold or, for these targets or all, is missing.
 
 mod check;
 
@@ -11,8 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run"] => run(),
         ["snapshot", path] => snapshot(path),
-        ["check", folder, json] => check::check(folder.as_ref(), json.as_ref()),
-        _ => Err("usage: run | snapshot FILE | check FOLDER JSON".into()),
+        ["check", folder, json, ref targets @ ..] => check::check(folder.as_ref(), json.as_ref(), targets),
+        _ => Err("usage: run | snapshot FILE | check FOLDER JSON [TARGET...]".into()),
     }
 }
 

@@ -5,9 +5,9 @@
 
 use core::hint::black_box;
 use ekfac::{
-    Blend, Config, Coordinates, Dense, Error, EventLog, Initialization, Kernels, LayerMut, Learner, Loss,
-    MatrixMut, MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, StaticLayer, Targets,
-    damping,
+    Bases, Blend, Config, Coordinates, Dense, Error, EventLog, Initialization, Kernels, LayerMut, Learner,
+    Loss, MatrixMut, MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, StaticLayer,
+    Targets, damping,
     factor::FactorMut,
     guard, jacobi, kernels,
     snapshot::{self, FlashStore, Snapshot},
@@ -163,6 +163,10 @@ fn layers_alone<T: Scalar>(
         Preconditioner::new(layer, config, &mut progress, workspace).with_kernels(black_box(&Reference));
     keep(layer.observe(matrix(values)?, matrix(values)?));
     keep(layer.precondition(matrix(values)?, MatrixMut::new(out, number(), number())?));
+    let bases = Bases { input: matrix(values)?, output: matrix(values)? };
+    let damped = |index, column: &mut [T]| column.fill(T::from_usize(index));
+    let into = MatrixMut::new(out, number(), number())?;
+    keep(ekfac::precondition(&Reference, bases, matrix(values)?, damped, into, any(&mut [T::ZERO; 9])));
     view(layer.layer_mut(), out, values)
 }
 
