@@ -9,7 +9,10 @@ mod study;
 mod summary;
 
 use super::{ProgramError, text};
-use crate::atomic::write_atomically;
+use crate::{
+    atomic::write_atomically,
+    offload::devices::{Kind, devices},
+};
 use clap::builder::RangedU64ValueParser;
 use entrants::{Optimizer, Setting};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -53,6 +56,10 @@ pub struct Arguments {
     /// Runs at the same time; all cores by default.
     #[arg(long, value_parser = up_to::<usize>(256))]
     threads: Option<usize>,
+    /// What the optimisers of core (ekfac, ekfac-periodic, ekfac-ra, kfac) run on; the others stay on the processor. `ekfac
+    /// devices` lists what is there.
+    #[arg(long, value_enum, default_value_t)]
+    device: Kind,
     /// Runs every setting of each optimiser's grid instead, and writes grid.json and grid.csv.
     #[arg(long)]
     grid: bool,
@@ -70,8 +77,9 @@ fn up_to<T: TryFrom<u64> + Clone + Send + Sync>(most: u64) -> RangedU64ValuePars
 /// Runs the comparison.
 ///
 /// # Errors
-/// A folder or file that cannot be written.
+/// A device that is not there, before anything else; a folder or file that cannot be written.
 pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
+    announce(arguments.device)?;
     report::open_folder(&arguments.out)?;
     if arguments.study {
         return study::run(arguments);
@@ -89,6 +97,18 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
         .collect();
     let entries = race(arguments, &task, &settings)?;
     if arguments.grid { finish_grid(arguments, &task, &entries) } else { finish(arguments, &task, &entries) }
+}
+
+/// Says what runs where, or that the device is not there.
+fn announce(kind: Kind) -> Result<(), ProgramError> {
+    let found = devices(kind).map_err(|absent| format!("--device {kind}: {absent}"))?;
+    match (kind, found.first()) {
+        (Kind::Cpu, _) | (_, None) => Ok(()),
+        (_, Some(device)) => text::print(&format!(
+            "EKFAC and K-FAC on {kind} device {}, {}; the other optimisers on the processor",
+            device.number, device.name
+        )),
+    }
 }
 
 impl Arguments {
@@ -136,7 +156,7 @@ fn run_all(
         bar.set_message(message(job, row));
         bar.inc(1);
     };
-    let runs = race::run_all(jobs, threads, &notify)?;
+    let runs = race::run_all(jobs, threads, arguments.device, &notify)?;
     bar.finish_and_clear();
     Ok(runs)
 }
