@@ -24,7 +24,7 @@ pub const CARE: usize = 256;
 const LOOKED_AT: usize = 4;
 
 /// Rotations of a round for each of core's, which goes row by row and gathers a common direction in its first line sooner: with as
-/// many, the loss after 200 steps on the digits stays 2 % higher, in six seeds of six; with twice as many it is level.
+/// many, the loss after 200 steps on the digits stays 2 % higher, in five seeds of five; with twice as many it is level.
 const ROUNDS_FOR_ROWS: usize = 2;
 
 /// Sweeps of a solve that go to the finer of its two floors.

@@ -4,13 +4,15 @@
 //! an answer is waited for, or after [`RING`] of them. *Failure*: an error of the driver, or an answer that takes longer than the
 //! limit ([`Vulkan::with_limit`]), is a [`Fault`].
 
+mod open;
 mod params;
 
-use super::{
-    devices::{Absent, Device},
-    engine::{Answer, Engine, Fault, Map, Measure, Operand, Question, Target, Turn, into, rotate_by_rounds},
+use super::engine::{
+    Answer, Engine, Fault, Map, Measure, Operand, Question, Target, Turn, into, rotate_by_rounds,
 };
 use ekfac::Activation;
+use open::Opened;
+pub use open::devices;
 use params::Params;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -25,7 +27,7 @@ const SLOT: usize = 256;
 const GROUPS: usize = 64;
 /// Words that a work group of a reduction adds up before another is worth its launch.
 const WORDS_A_GROUP: usize = 1024;
-/// Of the kernels: parameters, what is written, five that are read, and a second that is written.
+/// Buffers of a kernel.
 const BINDINGS: usize = 8;
 const SURVEYED: usize = 7;
 const MEASURED: usize = 3;
@@ -77,105 +79,15 @@ fn storage(device: &wgpu::Device, words: usize) -> wgpu::Buffer {
     })
 }
 
-const REMEDY: &str = "install your GPU's driver, or Debian's mesa-vulkan-drivers for one in software";
-
-fn instance() -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::VULKAN;
-    wgpu::Instance::new(descriptor)
-}
-
-fn adapters() -> Result<Vec<wgpu::Adapter>, Absent> {
-    let instance = instance();
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
-    if !adapters.is_empty() {
-        return Ok(adapters);
-    }
-    // Only a refused request says why there is none.
-    let refused = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()));
-    let reason = refused.err().map(|error| error.to_string()).unwrap_or_default();
-    Err(if reason.contains("could not be loaded") {
-        let libraries = "the Vulkan loader (libvulkan) or a driver that it can load".to_owned();
-        Absent::NoLibrary { libraries, remedy: REMEDY }
-    } else {
-        Absent::NoDevice { what: "the Vulkan drivers list none".to_owned(), remedy: REMEDY }
-    })
-}
-
-/// The devices, in their order; Vulkan does not tell their memory.
-///
-/// # Errors
-/// [`Absent`], where there is none.
-pub fn devices() -> Result<Vec<Device>, Absent> {
-    let device = |(number, adapter): (usize, wgpu::Adapter)| {
-        let info = adapter.get_info();
-        let name = format!("{} ({:?})", info.name, info.device_type);
-        Device { number, name, driver: format!("{} {}", info.driver, info.driver_info), memory: None }
-    };
-    Ok(adapters()?.into_iter().enumerate().map(device).collect())
-}
-
 impl Vulkan {
     /// The device of this number, from 0.
     ///
     /// # Errors
     /// [`Fault::Missing`] for a device or a driver that is not there, [`Fault::Lost`] for one that refuses.
     pub fn new(ordinal: usize) -> Result<Self, Fault> {
-        let missing = |what: String| Fault::Missing(format!("Vulkan device {ordinal}: {what}"));
-        let adapters = adapters().map_err(|absent| missing(absent.to_string()))?;
-        let count = adapters.len();
-        let adapter =
-            adapters.into_iter().nth(ordinal).ok_or_else(|| missing(format!("there are {count}")))?;
-        let lost = |error: &dyn std::fmt::Display| Fault::Lost(error.to_string());
-        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
-        let opened = pollster::block_on(adapter.request_device(&descriptor));
-        let (device, queue) = opened.map_err(|error| lost(&error))?;
-        let trouble = Arc::new(Mutex::new(None));
-        let note = Arc::clone(&trouble);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            let fault = match error {
-                wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory(0),
-                other => Fault::Lost(other.to_string()),
-            };
-            note.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
-        }));
-        let shader = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: None,
-            source: wgpu::ShaderSource::Wgsl(include_str!("kernels.wgsl").into()),
-        });
-        let entry = |binding: u32| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: match binding {
-                    0 => wgpu::BufferBindingType::Uniform,
-                    _ => wgpu::BufferBindingType::Storage { read_only: (2..7).contains(&binding) },
-                },
-                has_dynamic_offset: binding == 0,
-                min_binding_size: None,
-            },
-            count: None,
-        };
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: None,
-            entries: &std::array::from_fn::<_, BINDINGS, _>(|binding| entry(binding as u32)),
-        });
-        let whole = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: None,
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let pipeline = |name: &&str| {
-            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(name),
-                layout: Some(&whole),
-                module: &shader,
-                entry_point: Some(name),
-                compilation_options: wgpu::PipelineCompilationOptions::default(),
-                cache: None,
-            })
-        };
-        let pipelines = NAMES.iter().map(pipeline).collect();
+        let Opened { adapter, device, queue, trouble } = open::open(ordinal)?;
+        let layout = open::bindings(&device);
+        let pipelines = open::pipelines(&device, &layout);
         let ring = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size: (RING * SLOT) as u64,
