@@ -1,5 +1,6 @@
 //! What the suites share: golden vectors, dense oracles, seeded random data, symmetric matrices of every kind.
 
+pub mod faulty;
 pub mod flash;
 pub mod golden;
 pub mod offload;

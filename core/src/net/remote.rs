@@ -12,7 +12,9 @@
 use super::{Loss, Net, Step, Targets, random};
 pub use super::{passes::Source, random::Stream};
 use crate::{
-    Config, Error, Fisher, Outcome, Progress, Reason, Reference, Scalar, guard,
+    Config, Error, Fisher, Outcome, Progress, Reason, Reference, Scalar,
+    error::expect_length,
+    guard,
     kernels::Counted,
     progress::is_due,
     step::{self, Rooms, Run, Stop},
@@ -30,12 +32,31 @@ pub trait Body<T: Scalar>: Rooms<T> {
     /// Says which examples enter the statistics of this step, and where their gradients come from: the training
     /// gradients, sampled targets, whose gradients this fills, or passes over an exact Fisher, which [`Rooms::load`] fills.
     fn measure(&mut self, measured: &Range<usize>, stream: Option<Stream>);
+    /// Multiplications and additions of the passes since this was last asked.
+    fn operations(&mut self) -> u64;
+}
+
+/// How many examples a batch has.
+///
+/// # Errors
+/// [`Error::Empty`], [`Error::Length`], [`Error::OutOfRange`] for a network that is none, and for inputs and targets that do not fit it.
+pub fn examples<T: Scalar>(net: &Net<'_>, inputs: &[T], targets: &Targets<'_, T>) -> Result<usize, Error> {
+    net.check()?;
+    // No net that passed its check has an input of no width; `max` says so to the compiler.
+    let width = net.inputs().max(1);
+    let batch = inputs.len() / width;
+    if inputs.is_empty() {
+        return Err(Error::Empty { argument: "inputs" });
+    }
+    expect_length("inputs", batch.max(1) * width, inputs.len())?;
+    targets.check(net.loss(), net.outputs(), batch)?;
+    Ok(batch)
 }
 
 /// One step of a network on a batch, as [`Learner::step`](super::Learner::step) takes it.
 ///
 /// # Errors
-/// [`Error::Length`], [`Error::OutOfRange`] for targets that do not fit, before any write; [`Error::RefreshFailed`].
+/// Those of [`examples`], and [`Error::OutOfRange`] for a bad setting, before any write; [`Error::RefreshFailed`].
 pub fn step<T: Scalar, B: Body<T>>(
     body: &mut B,
     net: &Net<'_>,
@@ -44,8 +65,8 @@ pub fn step<T: Scalar, B: Body<T>>(
     inputs: &[T],
     targets: Targets<'_, T>,
 ) -> Result<Step<T>, Error> {
-    let batch = inputs.len() / net.inputs().max(1);
-    targets.check(net.loss(), net.outputs(), batch)?;
+    config.check()?;
+    let batch = examples(net, inputs, &targets)?;
     body.forward(batch);
     let loss = body.loss(targets, batch) / T::from_usize(batch);
     let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio: None };
@@ -55,7 +76,7 @@ pub fn step<T: Scalar, B: Body<T>>(
             None => Reason::LossNotFinite,
         };
         step.outcome = Outcome::Skipped(reason);
-        progress.finish(step.outcome, batch, 0);
+        progress.finish(step.outcome, batch, body.operations());
         return Ok(step);
     }
     body.backward(targets, batch);
@@ -68,7 +89,7 @@ pub fn step<T: Scalar, B: Body<T>>(
     let counted = Counted::new(&Reference);
     let mut run = Run { config, counted, progress, batch, measured, measured_weight };
     let taken = step::step(body, &mut run);
-    let operations = run.counted.operations();
+    let mut operations = run.counted.operations().saturating_add(body.operations());
     let taken = match taken {
         Ok(taken) => taken,
         Err(Stop::Refused(reason)) => {
@@ -92,6 +113,7 @@ pub fn step<T: Scalar, B: Body<T>>(
         let change = body.loss(targets, batch) / T::from_usize(batch) - loss;
         progress.damping_multiplier = adaptation.next(progress.damping_multiplier, change, taken.predicted);
         step.reduction_ratio = Some(change / taken.predicted);
+        operations = operations.saturating_add(body.operations());
     }
     progress.finish(step.outcome, batch, operations);
     Ok(step)

@@ -75,7 +75,7 @@ fn kernels(engine: &mut Cuda, n: usize, batch: usize) {
     let ms = time(engine, |engine| engine.measure(&[from(&a, square)]).map(drop));
     rate("measure", ms, 0.0, bytes);
     engine.symmetric(into(&mut c, square), from(&a, tall), (1e-3, 0.0)).expect("a factor");
-    let turn = Turn { size: n, round: 5, offset: 0, columns: true, moments: false };
+    let turn = Turn { size: n, round: 5, count: 1, offset: 0, columns: true, moments: false };
     let ms = time(engine, |engine| engine.rotations(&mut r, &c, turn, (1e-6, 0.0)));
     rate("angles", ms, 0.0, 0.0);
     let ms = time(engine, |engine| engine.turn(into(&mut b, square), &r, turn));

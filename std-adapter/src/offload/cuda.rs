@@ -9,7 +9,10 @@
     reason = "cuBLAS and kernel launches are foreign calls; sizes come from the callers of `Engine`"
 )]
 
-use super::engine::{Answer, Engine, Fault, Map, Measure, Operand, Question, ROTATION, Target, Turn};
+use super::{
+    devices::{Absent, Device},
+    engine::{Answer, Engine, Fault, Map, Measure, Operand, Question, ROTATION, Target, Turn},
+};
 use cudarc::{
     cublas::{self, CudaBlas, sys as blas},
     driver::{
@@ -67,8 +70,8 @@ fn lost(error: impl std::fmt::Debug) -> Fault {
     Fault::Lost(format!("{error:?}"))
 }
 
-/// The libraries that are not to be found.
-fn missing() -> Option<&'static str> {
+/// The libraries that are not to be found, with commas between; `None` where all are.
+fn missing() -> Option<String> {
     // SAFETY: each only tries to open a library by its name.
     let present = unsafe {
         [
@@ -77,7 +80,40 @@ fn missing() -> Option<&'static str> {
             (cublas::sys::is_culib_present(), "libcublas"),
         ]
     };
-    present.into_iter().find_map(|(present, name)| (!present).then_some(name))
+    let missing: Vec<&str> =
+        present.into_iter().filter_map(|(present, name)| (!present).then_some(name)).collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
+}
+
+/// The devices, in their order.
+///
+/// # Errors
+/// [`Absent`], where there is none.
+pub fn devices() -> Result<Vec<Device>, Absent> {
+    if let Some(libraries) = missing() {
+        let remedy = "install NVIDIA's driver and CUDA 12 or newer, and put its libraries on LD_LIBRARY_PATH";
+        return Err(Absent::NoLibrary { libraries, remedy });
+    }
+    let none = |what: String| Absent::NoDevice { what, remedy: "see whether `nvidia-smi` lists one" };
+    let count = CudaContext::device_count().map_err(|error| none(format!("{error:?}")))?;
+    let count = usize::try_from(count).unwrap_or(0);
+    if count == 0 {
+        return Err(none("the driver lists none".to_owned()));
+    }
+    (0..count).map(|number| device(number).map_err(|error| Absent::Fails(lost(error)))).collect()
+}
+
+fn device(number: usize) -> Result<Device, DriverError> {
+    let context = CudaContext::new(number)?;
+    let mut version = 0;
+    // SAFETY: the driver writes one number.
+    unsafe { driver::sys::cuDriverGetVersion(&raw mut version) }.result()?;
+    Ok(Device {
+        number,
+        name: context.name()?,
+        driver: format!("CUDA {}.{}", version / 1000, version % 1000 / 10),
+        memory: Some(context.total_mem()? as u64),
+    })
 }
 
 fn number(size: usize) -> Result<i32, Fault> {
@@ -90,8 +126,8 @@ impl Cuda {
     /// # Errors
     /// [`Fault::Missing`] for a library or a device that is not there, [`Fault::Lost`] for one that fails.
     pub fn new(ordinal: usize) -> Result<Self, Fault> {
-        if let Some(library) = missing() {
-            return Err(Fault::Missing(library.to_owned()));
+        if let Some(libraries) = missing() {
+            return Err(Fault::Missing(libraries));
         }
         let none = |error: DriverError| Fault::Missing(format!("CUDA device {ordinal}: {error:?}"));
         let context = CudaContext::new(ordinal).map_err(none)?;
@@ -400,9 +436,9 @@ impl Engine for Cuda {
         rotations: &CudaSlice<f32>,
         turn: Turn,
     ) -> Result<(), Fault> {
-        let (m, r) = (self.address(matrix.buffer, matrix.view.offset), self.address(rotations, turn.offset));
-        let (size, round) = (number(turn.size)?, number(turn.round)?);
-        let (stride, moments) = (number(matrix.view.stride)?, i32::from(turn.moments));
+        let m = self.address(matrix.buffer, matrix.view.offset);
+        let (size, moments) = (number(turn.size)?, i32::from(turn.moments));
+        let stride = number(matrix.view.stride)?;
         let pairs = turn.size.div_ceil(2);
         let (function, length, shape) = if turn.columns {
             (&self.functions.turn_columns, matrix.view.rows, grid(matrix.view.rows, pairs))
@@ -410,9 +446,13 @@ impl Engine for Cuda {
             (&self.functions.turn_rows, matrix.view.columns, grid(pairs, matrix.view.columns))
         };
         let length = number(length)?;
-        let mut launch = self.stream.launch_builder(function);
-        launch.arg(&m).arg(&stride).arg(&length).arg(&r).arg(&size).arg(&round).arg(&moments);
-        // SAFETY: as above.
-        unsafe { launch.launch(shape) }.map(drop).map_err(lost)
+        for one in turn.each() {
+            let (r, round) = (self.address(rotations, one.offset), number(one.round)?);
+            let mut launch = self.stream.launch_builder(function);
+            launch.arg(&m).arg(&stride).arg(&length).arg(&r).arg(&size).arg(&round).arg(&moments);
+            // SAFETY: as above.
+            unsafe { launch.launch(shape) }.map_err(lost)?;
+        }
+        Ok(())
     }
 }

@@ -77,14 +77,14 @@ impl<E: Engine> Desk<E> {
         self.ask(|engine| engine.survey(question))
     }
 
-    pub(super) fn rotations(
+    pub(super) fn rotate(
         &mut self,
         rotations: &mut E::Buffer,
-        matrix: &E::Buffer,
+        matrix: &mut E::Buffer,
         turn: Turn,
         negligible: (f32, f32),
     ) {
-        self.ask(|engine| engine.rotations(rotations, matrix, turn, negligible));
+        self.ask(|engine| engine.rotate(rotations, matrix, turn, negligible));
     }
 
     pub(super) fn turn(&mut self, matrix: Target<'_, E::Buffer>, rotations: &E::Buffer, turn: Turn) {

@@ -4,7 +4,7 @@
 //! [`Engine::measure`] and [`Engine::survey`] wait. `keep` = 0 means that the old values are not read, so NaN does not survive it.
 //! *Failure*: a [`Fault`], after which the caller asks nothing more of the engine.
 
-use ekfac::Activation;
+use ekfac::{Activation, Error};
 use std::fmt;
 
 /// Why an engine cannot go on.
@@ -23,6 +23,14 @@ pub enum Fault {
     Late,
     /// The thread that drives it ended, or its answer belonged to another question.
     Gone,
+    /// The call itself was wrong, and nothing has been done.
+    Call(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Call(error)
+    }
 }
 
 impl fmt::Display for Fault {
@@ -34,6 +42,7 @@ impl fmt::Display for Fault {
             Fault::NotFinite => write!(formatter, "the device returned NaN or infinity"),
             Fault::Late => write!(formatter, "the device did not answer in time"),
             Fault::Gone => write!(formatter, "the device's thread is gone"),
+            Fault::Call(error) => write!(formatter, "{error}"),
         }
     }
 }
@@ -221,14 +230,28 @@ pub struct Answer {
 pub struct Turn {
     /// n, the lines that take part.
     pub size: usize,
-    /// The round of the tournament ([`pair`]).
+    /// The first round of the tournament ([`pair`]).
     pub round: usize,
-    /// Where in the buffer of rotations this round begins.
+    /// How many rounds, one after another.
+    pub count: usize,
+    /// Where in the buffer of rotations the first round begins; the next follows after ceil(n / 2) rotations.
     pub offset: usize,
     /// Columns, or rows.
     pub columns: bool,
     /// Second moments, or vectors.
     pub moments: bool,
+}
+
+impl Turn {
+    /// Its rounds, each by itself.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        (0..self.count).map(move |index| Self {
+            round: (self.round + index) % rounds(self.size),
+            count: 1,
+            offset: self.offset + index * self.size.div_ceil(2) * ROTATION,
+            ..self
+        })
+    }
 }
 
 /// Words of a rotation: sine, sine / (1 + cosine), and 1 for one that turns or 0 for one that does not.
@@ -340,7 +363,7 @@ pub trait Engine {
     /// [`Fault::Lost`].
     fn survey(&mut self, question: &Question<'_, Self::Buffer>) -> Result<Answer, Fault>;
 
-    /// Works out the rotations of one round that annihilate the entries c_pq of a symmetric matrix, but for those with
+    /// Works out the rotations of the first round that annihilate the entries c_pq of a symmetric matrix, but for those with
     /// |c_pq| <= threshold sqrt(c_pp c_qq) or |c_pq| <= floor, into `rotations` ([`ROTATION`] words for each [`pair`], from `offset` on).
     ///
     /// # Errors
@@ -353,7 +376,7 @@ pub trait Engine {
         negligible: (f32, f32),
     ) -> Result<(), Fault>;
 
-    /// Turns lines of a matrix by the rotations of a round.
+    /// Turns lines of a matrix by the rotations of every round.
     ///
     /// # Errors
     /// [`Fault::Lost`].
@@ -363,6 +386,41 @@ pub trait Engine {
         rotations: &Self::Buffer,
         turn: Turn,
     ) -> Result<(), Fault>;
+
+    /// The rounds of a symmetric matrix, n x n: rotations, and the matrix turned by them from both sides, one round after
+    /// another. An engine may do it in one go.
+    ///
+    /// # Errors
+    /// [`Fault::Lost`].
+    fn rotate(
+        &mut self,
+        rotations: &mut Self::Buffer,
+        matrix: &mut Self::Buffer,
+        turn: Turn,
+        negligible: (f32, f32),
+    ) -> Result<(), Fault> {
+        rotate_by_rounds(self, rotations, matrix, turn, negligible)
+    }
+}
+
+/// [`Engine::rotate`] by [`Engine::rotations`] and [`Engine::turn`].
+///
+/// # Errors
+/// Theirs.
+pub fn rotate_by_rounds<E: Engine + ?Sized>(
+    engine: &mut E,
+    rotations: &mut E::Buffer,
+    matrix: &mut E::Buffer,
+    turn: Turn,
+    negligible: (f32, f32),
+) -> Result<(), Fault> {
+    let square = View::new(turn.size, turn.size);
+    for round in turn.each() {
+        engine.rotations(rotations, matrix, round, negligible)?;
+        engine.turn(into(matrix, square), rotations, Turn { columns: true, ..round })?;
+        engine.turn(into(matrix, square), rotations, Turn { columns: false, ..round })?;
+    }
+    Ok(())
 }
 
 /// Most matrices in one call of [`Engine::measure`].

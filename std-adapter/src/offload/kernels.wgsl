@@ -5,7 +5,7 @@ struct Params {
     inner: u32, flags: u32, size: u32, round: u32,
     out_offset: u32, out_stride: u32, x_offset: u32, x_stride: u32,
     y_offset: u32, y_stride: u32, seed: u32, extra: u32,
-    scale: f32, keep: f32, add: f32, spare: f32,
+    scale: f32, keep: f32, add: f32, count: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -15,6 +15,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> z: array<f32>;
 @group(0) @binding(5) var<storage, read> w: array<f32>;
 @group(0) @binding(6) var<storage, read> u: array<f32>;
+@group(0) @binding(7) var<storage, read_write> angles: array<f32>;
 
 const TILE: u32 = 16u;
 var<workgroup> left_tile: array<array<f32, 16>, 16>;
@@ -198,74 +199,137 @@ fn survey(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id)
     gather(local.x, group.x, 7u, 3u);
 }
 
-fn pair_of(index: u32) -> vec2<u32> {
+fn pair_of(round: u32, index: u32) -> vec2<u32> {
     let circle = max(p.size + p.size % 2u, 2u) - 1u;
     var a = circle;
-    var b = p.round % circle;
+    var b = round;
     if index > 0u {
-        a = (p.round + index) % circle;
-        b = (p.round % circle + circle - index) % circle;
+        // Both sums lie below 2 * circle.
+        a = round + index;
+        b = round + circle - index;
+        if a >= circle { a -= circle; }
+        if b >= circle { b -= circle; }
     }
     return vec2<u32>(min(a, b), max(a, b));
+}
+
+// Sine, sine / (1 + cosine), and whether it turns.
+fn rotation_of(pp: f32, qq: f32, pq: f32) -> vec3<f32> {
+    if !(abs(pq) > p.keep && abs(pq) > p.scale * sqrt(max(pp, 0.0)) * sqrt(max(qq, 0.0))) {
+        return vec3<f32>(0.0, 0.0, 0.0);
+    }
+    let theta = 0.5 * ((qq - pp) / pq);
+    let far = abs(theta);
+    var tangent = 0.0;
+    if far > 8388608.0 { tangent = 0.5 / far; } else { tangent = 1.0 / (far + sqrt(far * far + 1.0)); }
+    if theta < 0.0 { tangent = -tangent; }
+    let cosine = 1.0 / sqrt(tangent * tangent + 1.0);
+    let sine = tangent * cosine;
+    return vec3<f32>(sine, sine / (1.0 + cosine), 1.0);
 }
 
 @compute @workgroup_size(64)
 fn rotations(@builtin(global_invocation_id) id: vec3<u32>) {
     let index = id.x;
     if index >= (p.size + 1u) / 2u { return; }
-    let pair = pair_of(index);
-    var sine = 0.0;
-    var ratio = 0.0;
-    var turns = 0.0;
+    let pair = pair_of(p.round, index);
+    var found = vec3<f32>(0.0, 0.0, 0.0);
     if pair.y < p.size {
-        let pp = x[pair.x + pair.x * p.size];
-        let qq = x[pair.y + pair.y * p.size];
         let pq = x[pair.x + pair.y * p.size];
-        if abs(pq) > p.keep && abs(pq) > p.scale * sqrt(max(pp, 0.0)) * sqrt(max(qq, 0.0)) {
-            let theta = 0.5 * ((qq - pp) / pq);
-            let far = abs(theta);
-            var tangent = 0.0;
-            if far > 8388608.0 { tangent = 0.5 / far; } else { tangent = 1.0 / (far + sqrt(far * far + 1.0)); }
-            if theta < 0.0 { tangent = -tangent; }
-            let cosine = 1.0 / sqrt(tangent * tangent + 1.0);
-            sine = tangent * cosine;
-            ratio = sine / (1.0 + cosine);
-            turns = 1.0;
-        }
+        found = rotation_of(x[pair.x + pair.x * p.size], x[pair.y + pair.y * p.size], pq);
     }
     let at = p.out_offset + 3u * index;
-    out[at] = sine;
-    out[at + 1u] = ratio;
-    out[at + 2u] = turns;
+    out[at] = found.x;
+    out[at + 1u] = found.y;
+    out[at + 2u] = found.z;
 }
 
-// One thread an element of the shorter way: x over the pairs, y over the other lines.
+fn turn_two(first: u32, second: u32, sine: f32, ratio: f32) {
+    let a = out[first];
+    let b = out[second];
+    if (p.flags & 2u) == 2u {
+        let moved = sine * sine * (a - b);
+        out[first] = a - moved;
+        out[second] = b + moved;
+    } else {
+        out[first] = a - sine * (b + ratio * a);
+        out[second] = b + sine * (a - ratio * b);
+    }
+}
+
+fn turn_lines(pair: vec2<u32>, other: u32, columns: bool, sine: f32, ratio: f32) {
+    if columns {
+        let at = p.out_offset + other;
+        turn_two(at + pair.x * p.out_stride, at + pair.y * p.out_stride, sine, ratio);
+    } else {
+        let at = p.out_offset + other * p.out_stride;
+        turn_two(at + pair.x, at + pair.y, sine, ratio);
+    }
+}
+
+// One round. A thread an element of the shorter way: x over the pairs, y over the other lines.
 @compute @workgroup_size(64)
 fn turn(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let index = id.x;
     if index >= (p.size + 1u) / 2u { return; }
-    let pair = pair_of(index);
+    let pair = pair_of(p.round, index);
     let at = p.extra + 3u * index;
     if pair.y >= p.size || x[at + 2u] == 0.0 { return; }
-    let sine = x[at];
-    let ratio = x[at + 1u];
-    let columns = (p.flags & 1u) == 1u;
     for (var other = id.y; other < p.inner; other += groups.y) {
-        var first = p.out_offset + pair.x + other * p.out_stride;
-        var second = p.out_offset + pair.y + other * p.out_stride;
-        if columns {
-            first = p.out_offset + other + pair.x * p.out_stride;
-            second = p.out_offset + other + pair.y * p.out_stride;
+        turn_lines(pair, other, (p.flags & 1u) == 1u, x[at], x[at + 1u]);
+    }
+}
+
+// All rounds, a thread to each of the other lines, which do not meet.
+@compute @workgroup_size(64)
+fn turn_rounds(@builtin(global_invocation_id) id: vec3<u32>) {
+    let other = id.x;
+    if other >= p.inner { return; }
+    let columns = (p.flags & 1u) == 1u;
+    let pairs = (p.size + 1u) / 2u;
+    let circle = max(p.size + p.size % 2u, 2u) - 1u;
+    var at = p.extra;
+    var round = p.round;
+    for (var step = 0u; step < p.count; step++) {
+        for (var index = 0u; index < pairs; index++) {
+            if x[at + 2u] != 0.0 { turn_lines(pair_of(round, index), other, columns, x[at], x[at + 1u]); }
+            at += 3u;
         }
-        let a = out[first];
-        let b = out[second];
-        if (p.flags & 2u) == 2u {
-            let moved = sine * sine * (a - b);
-            out[first] = a - moved;
-            out[second] = b + moved;
-        } else {
-            out[first] = a - sine * (b + ratio * a);
-            out[second] = b + sine * (a - ratio * b);
+        round = select(round + 1u, 0u, round + 1u >= circle);
+    }
+}
+
+// All rounds of a small symmetric matrix, by one work group.
+@compute @workgroup_size(16, 16)
+fn rotate(@builtin(local_invocation_id) local: vec3<u32>) {
+    let pairs = (p.size + 1u) / 2u;
+    let circle = max(p.size + p.size % 2u, 2u) - 1u;
+    var round = p.round;
+    for (var step = 0u; step < p.count; step++) {
+        let start = p.extra + 3u * pairs * step;
+        for (var index = local.x + 16u * local.y; index < pairs; index += 256u) {
+            let pair = pair_of(round, index);
+            var found = vec3<f32>(0.0, 0.0, 0.0);
+            if pair.y < p.size {
+                let pq = out[pair.x + pair.y * p.size];
+                found = rotation_of(out[pair.x + pair.x * p.size], out[pair.y + pair.y * p.size], pq);
+            }
+            angles[start + 3u * index] = found.x;
+            angles[start + 3u * index + 1u] = found.y;
+            angles[start + 3u * index + 2u] = found.z;
         }
+        storageBarrier();
+        for (var side = 0u; side < 2u; side++) {
+            for (var index = local.y; index < pairs; index += 16u) {
+                let at = start + 3u * index;
+                if angles[at + 2u] == 0.0 { continue; }
+                let pair = pair_of(round, index);
+                for (var other = local.x; other < p.size; other += 16u) {
+                    turn_lines(pair, other, side == 0u, angles[at], angles[at + 1u]);
+                }
+            }
+            storageBarrier();
+        }
+        round = select(round + 1u, 0u, round + 1u >= circle);
     }
 }

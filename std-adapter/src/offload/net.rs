@@ -20,6 +20,11 @@ use std::ops::Range;
 /// Squared error on more outputs than this, all examples together, is worked out on the device, with signs of its own generator.
 pub const OUTPUTS_ON_HOST: usize = 1 << 16;
 
+/// Refuses a slice of another length.
+pub(super) fn expect(argument: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+    if expected == found { Ok(()) } else { Err(Error::Length { argument, expected, found }) }
+}
+
 /// A network whose weights and state live on a device.
 pub struct DeviceNet<E: Engine> {
     desk: Desk<E>,
@@ -36,6 +41,8 @@ pub struct DeviceNet<E: Engine> {
     batch: usize,
     measured: Range<usize>,
     host: Vec<f32>,
+    /// Of the passes since they were last asked for.
+    operations: usize,
 }
 
 /// Which gradients a pass fills.
@@ -49,7 +56,7 @@ impl<E: Engine> DeviceNet<E> {
     /// A network on an engine, from weights and state in core's words ([`Net::state_words`]).
     ///
     /// # Errors
-    /// What the engine does not manage.
+    /// [`Fault::Call`] for a bad network, no capacity, or a state of another length; what the engine does not manage.
     pub fn new(
         mut engine: E,
         layers: &[Dense],
@@ -57,6 +64,12 @@ impl<E: Engine> DeviceNet<E> {
         capacity: usize,
         state: &[f32],
     ) -> Result<Self, Fault> {
+        let words = Net::new(layers, loss);
+        words.check()?;
+        expect("state", words.state_words(), state.len())?;
+        if capacity == 0 {
+            return Err(Error::Empty { argument: "capacity" }.into());
+        }
         let shapes: Vec<Shape> = layers.iter().map(|dense| *dense.shape()).collect();
         let widest = shapes.iter().map(Shape::longest_side).max().unwrap_or(1);
         let mut rooms = Vec::new();
@@ -77,6 +90,7 @@ impl<E: Engine> DeviceNet<E> {
             batch: 0,
             measured: 0..0,
             host: Vec::new(),
+            operations: 0,
         };
         net.load(state)?;
         Ok(net)
@@ -90,8 +104,9 @@ impl<E: Engine> DeviceNet<E> {
     /// Takes over weights and state.
     ///
     /// # Errors
-    /// A [`Fault`] of the engine.
+    /// A [`Fault`] of the engine, [`Fault::Call`] for another length.
     pub fn load(&mut self, state: &[f32]) -> Result<(), Fault> {
+        expect("state", self.words(), state.len())?;
         let mut rest = state;
         for room in &mut self.rooms {
             let (weights, tail) = rest.split_at(room.shape.parameters());
@@ -105,8 +120,9 @@ impl<E: Engine> DeviceNet<E> {
     /// Reads weights and state back.
     ///
     /// # Errors
-    /// A [`Fault`], [`Fault::NotFinite`] for a word that is NaN or infinite.
+    /// A [`Fault`], [`Fault::NotFinite`] for a word that is NaN or infinite, [`Fault::Call`] for another length.
     pub fn save(&mut self, state: &mut [f32]) -> Result<(), Fault> {
+        expect("state", self.words(), state.len())?;
         let mut rest = &mut *state;
         for room in &self.rooms {
             let (weights, tail) = rest.split_at_mut(room.shape.parameters());
@@ -129,7 +145,7 @@ impl<E: Engine> DeviceNet<E> {
         inputs: &[f32],
         targets: Targets<'_, f32>,
     ) -> Result<Result<Step<f32>, Error>, Fault> {
-        if let Err(error) = self.stage(inputs) {
+        if let Err(error) = config.check().and_then(|()| self.stage(inputs, &targets)) {
             return Ok(Err(error));
         }
         self.fisher = config.fisher;
@@ -143,16 +159,14 @@ impl<E: Engine> DeviceNet<E> {
     /// must be those.
     ///
     /// # Errors
-    /// A [`Fault`].
+    /// A [`Fault`], [`Fault::Call`] for data that do not fit.
     pub fn descend(
         &mut self,
         learning_rate: f32,
         inputs: &[f32],
         targets: Targets<'_, f32>,
     ) -> Result<f32, Fault> {
-        if self.stage(inputs).is_err() {
-            return Err(Fault::Gone);
-        }
+        self.stage(inputs, &targets)?;
         let batch = self.batch;
         self.forward(batch);
         let sum = self.loss(targets, batch);
@@ -170,19 +184,21 @@ impl<E: Engine> DeviceNet<E> {
     /// Summed loss and right answers of up to as many examples as the capacity holds.
     ///
     /// # Errors
-    /// A [`Fault`].
+    /// A [`Fault`], [`Fault::Call`] for data that do not fit.
     pub fn evaluate(
         &mut self,
         inputs: &[f32],
         targets: Targets<'_, f32>,
     ) -> Result<(f32, Option<usize>), Fault> {
-        if self.stage(inputs).is_err() {
-            return Err(Fault::Gone);
-        }
+        self.stage(inputs, &targets)?;
         self.forward(self.batch);
         self.read_outputs(0..self.batch);
         self.desk.verdict()?;
         Ok(self.loss.sum(&self.host, targets, self.width()))
+    }
+
+    fn words(&self) -> usize {
+        Net::new(&self.layers, self.loss).state_words()
     }
 
     fn width(&self) -> usize {
@@ -193,18 +209,16 @@ impl<E: Engine> DeviceNet<E> {
         self.loss != Loss::SquaredError || self.width() * self.batch <= OUTPUTS_ON_HOST
     }
 
-    /// Takes a batch to the device.
-    fn stage(&mut self, inputs: &[f32]) -> Result<(), Error> {
+    /// Takes a batch to the device, if it fits.
+    fn stage(&mut self, inputs: &[f32], targets: &Targets<'_, f32>) -> Result<(), Error> {
+        let batch = remote::examples(&Net::new(&self.layers, self.loss), inputs, targets)?;
         let Some(first) = self.rooms.first_mut() else { return Err(Error::Empty { argument: "layers" }) };
         let width = first.shape.inputs();
-        self.batch = inputs.len() / width;
-        if inputs.is_empty() {
-            return Err(Error::Empty { argument: "inputs" });
-        }
-        if self.batch > self.capacity || !inputs.len().is_multiple_of(width) {
-            let expected = self.batch.clamp(1, self.capacity) * width;
+        if batch > self.capacity {
+            let expected = self.capacity * width;
             return Err(Error::Length { argument: "inputs", expected, found: inputs.len() });
         }
+        self.batch = batch;
         self.desk.write(&mut self.staging, 0, inputs);
         let rows = first.inputs(self.batch).top(width);
         self.desk.copy(into(&mut first.activations, rows), from(&self.staging, View::new(width, self.batch)));
@@ -246,6 +260,13 @@ impl<E: Engine> DeviceNet<E> {
             };
             let z = from(&room.pre_activations, room.outputs(self.batch).columns(examples.start, count));
             let (matrix, turning) = (room.view(), room.in_eigenbasis());
+            let (m, n) = (shape.rows(), shape.columns());
+            self.operations += match (turning, index > 0) {
+                (true, true) => 2 * count * (m * m + m * n + n * shape.inputs()),
+                (true, false) => 2 * count * m * m,
+                (false, true) => 2 * count * m * shape.inputs(),
+                (false, false) => 0,
+            };
             let (b, a) = (from(&room.output.basis, room.output.view()), room.input.view());
             let (gradients, projected) = match side {
                 Side::Training => (&mut room.gradients, &mut room.projected_gradients),
@@ -329,7 +350,10 @@ impl<E: Engine> Body<f32> for DeviceNet<E> {
             let (x, z, matrix) = (room.inputs(batch), room.outputs(batch), room.view());
             let (plain, once) = ((false, false), (1.0, 0.0));
             let weights = from(&room.weights, matrix);
+            let (m, n) = (room.shape.rows(), room.shape.columns());
+            self.operations += 2 * batch * m * n;
             if room.in_eigenbasis() {
+                self.operations += 2 * batch * (n * n + m * m);
                 let (a, b) = (
                     from(&room.input.basis, room.input.view()),
                     from(&room.output.basis, room.output.view()),
@@ -407,5 +431,9 @@ impl<E: Engine> Body<f32> for DeviceNet<E> {
             self.desk.map(Map::Signs(stream.seed()), into(&mut last.fisher_gradients, view), idle, idle);
         }
         self.take_down(Side::Fisher, measured);
+    }
+
+    fn operations(&mut self) -> u64 {
+        std::mem::take(&mut self.operations) as u64
     }
 }

@@ -149,8 +149,15 @@ fn answer<E: Engine>(net: &mut DeviceNet<E>, state: &mut [f32], question: Questi
                     return Err(Fault::NotFinite);
                 }
             }
-            // A degraded step may be the data's doing, or numbers that the device has spoilt: its state tells.
-            let degraded = matches!(step, Err(_) | Ok(Step { outcome: Outcome::Degraded(_), .. }));
+            // A degraded step, or one after which the loss is not finite, may be the data's doing, or numbers that the device
+            // has spoilt: its state tells.
+            let degraded = match &step {
+                Err(error) => matches!(error, Error::RefreshFailed { .. }),
+                Ok(step) => {
+                    matches!(step.outcome, Outcome::Degraded(_))
+                        || step.reduction_ratio.is_some_and(|ratio| !ratio.is_finite())
+                }
+            };
             if degraded {
                 net.save(state)?;
             }

@@ -186,11 +186,13 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         Ok(())
     }
 
-    fn project(&mut self, _counted: &mut Counted<'_, f32>, batch: usize) {
+    fn project(&mut self, counted: &mut Counted<'_, f32>, batch: usize) {
         let DeviceRoom { desk, layer, .. } = self;
         if layer.in_eigenbasis() {
             return;
         }
+        let (m, n) = (layer.shape.rows(), layer.shape.columns());
+        counted.add(2 * batch * (n * n + m * m));
         let (inputs, outputs) = (layer.inputs(batch), layer.outputs(batch));
         let (a, b) =
             (from(&layer.input.basis, layer.input.view()), from(&layer.output.basis, layer.output.view()));
@@ -211,11 +213,12 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         );
     }
 
-    fn project_fisher(&mut self, _counted: &mut Counted<'_, f32>) {
+    fn project_fisher(&mut self, counted: &mut Counted<'_, f32>) {
         let DeviceRoom { desk, layer, fisher, .. } = self;
         if layer.in_eigenbasis() || *fisher == 0 {
             return;
         }
+        counted.add(2 * *fisher * layer.shape.rows() * layer.shape.rows());
         let (outputs, b) = (layer.outputs(*fisher), from(&layer.output.basis, layer.output.view()));
         let gradients = from(&layer.fisher_gradients, outputs);
         desk.product(into(&mut layer.projected_fisher, outputs), b, gradients, (true, false), (1.0, 0.0));

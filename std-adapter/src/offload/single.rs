@@ -4,6 +4,7 @@ use super::{
     desk::Desk,
     engine::{Engine, Fault, from, into},
     layer::{DeviceLayer, Scratch},
+    net::expect,
     room::DeviceRoom,
 };
 use ekfac::{
@@ -24,8 +25,13 @@ impl<E: Engine> DevicePreconditioner<E> {
     /// A layer for batches of up to `capacity` examples, from its words ([`Shape::words`]; zeros for a fresh one).
     ///
     /// # Errors
-    /// A [`Fault`].
+    /// A [`Fault`], [`Fault::Call`] for a bad shape, no capacity, or words of another length.
     pub fn new(mut engine: E, shape: Shape, capacity: usize, words: &mut [f32]) -> Result<Self, Fault> {
+        shape.check()?;
+        expect("words", shape.words(), words.len())?;
+        if capacity == 0 {
+            return Err(Error::Empty { argument: "capacity" }.into());
+        }
         let mut layer = DeviceLayer::new(&mut engine, shape, capacity)?;
         let scratch = Scratch::new(&mut engine, &[shape], capacity)?;
         let mut desk = Desk::new(engine);
@@ -46,6 +52,9 @@ impl<E: Engine> DevicePreconditioner<E> {
         gradients: &[f32],
     ) -> Result<Result<Outcome, Error>, Fault> {
         let shape = self.layer.shape;
+        if let Err(error) = config.check() {
+            return Ok(Err(error));
+        }
         let batch = gradients.len() / shape.rows();
         let expected = (batch * shape.inputs(), batch * shape.rows());
         let found = (activations.len(), gradients.len());
@@ -71,7 +80,7 @@ impl<E: Engine> DevicePreconditioner<E> {
     /// U_B [ (U_B^T G U_A) / (S + lambda) ] U_A^T for G, m x n.
     ///
     /// # Errors
-    /// A [`Fault`]; [`Fault::NotFinite`] if the result is.
+    /// A [`Fault`]; [`Fault::NotFinite`] if the result is not finite; [`Fault::Call`] for a bad setting or other lengths.
     pub fn precondition(
         &mut self,
         config: &Config<f32>,
@@ -79,6 +88,9 @@ impl<E: Engine> DevicePreconditioner<E> {
         gradient: &[f32],
         out: &mut [f32],
     ) -> Result<(), Fault> {
+        config.check()?;
+        expect("gradient", self.layer.shape.parameters(), gradient.len())?;
+        expect("out", self.layer.shape.parameters(), out.len())?;
         self.desk.write(&mut self.layer.mean_gradient, 0, gradient);
         let Self { desk, layer, scratch, batch, .. } = self;
         let mut room = DeviceRoom { desk, layer, scratch, batch: *batch, fisher: 0 };
@@ -94,8 +106,9 @@ impl<E: Engine> DevicePreconditioner<E> {
     /// Reads the layer's words back.
     ///
     /// # Errors
-    /// A [`Fault`].
+    /// A [`Fault`], [`Fault::Call`] for another length.
     pub fn save(&mut self, words: &mut [f32]) -> Result<(), Fault> {
+        expect("words", self.layer.shape.words(), words.len())?;
         let mut weights = vec![0.0; self.layer.shape.parameters()];
         self.layer.save(&mut self.desk, &mut weights, words);
         self.desk.verdict()

@@ -4,10 +4,15 @@
 //! an answer is waited for, or after [`RING`] of them. *Failure*: an error of the driver, or an answer that takes longer than the
 //! limit ([`Vulkan::with_limit`]), is a [`Fault`].
 
+mod open;
 mod params;
 
-use super::engine::{Answer, Engine, Fault, Map, Measure, Operand, Question, Target, Turn};
+use super::engine::{
+    Answer, Engine, Fault, Map, Measure, Operand, Question, Target, Turn, into, rotate_by_rounds,
+};
 use ekfac::Activation;
+use open::Opened;
+pub use open::devices;
 use params::Params;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -18,8 +23,12 @@ use std::{
 pub const RING: usize = 1024;
 /// Bytes from one operation's parameters to the next.
 const SLOT: usize = 256;
-/// Work groups of a reduction.
+/// Most work groups of a reduction.
 const GROUPS: usize = 64;
+/// Words that a work group of a reduction adds up before another is worth its launch.
+const WORDS_A_GROUP: usize = 1024;
+/// Buffers of a kernel.
+const BINDINGS: usize = 8;
 const SURVEYED: usize = 7;
 const MEASURED: usize = 3;
 
@@ -32,9 +41,15 @@ enum Kernel {
     Survey,
     Rotations,
     Turn,
+    TurnRounds,
+    Rotate,
 }
 
-const NAMES: [&str; 6] = ["product", "map", "measure", "survey", "rotations", "turn"];
+const NAMES: [&str; 8] =
+    ["product", "map", "measure", "survey", "rotations", "turn", "turn_rounds", "rotate"];
+
+/// Up to so many lines, rounds are done together: one work group can hold a matrix, and launches cost more than idle threads.
+const SMALL: usize = 256;
 
 /// A Vulkan device at work.
 pub struct Vulkan {
@@ -44,6 +59,7 @@ pub struct Vulkan {
     layout: wgpu::BindGroupLayout,
     ring: wgpu::Buffer,
     idle: wgpu::Buffer,
+    idle_output: wgpu::Buffer,
     partial: wgpu::Buffer,
     params: Vec<u8>,
     encoder: Option<wgpu::CommandEncoder>,
@@ -63,80 +79,15 @@ fn storage(device: &wgpu::Device, words: usize) -> wgpu::Buffer {
     })
 }
 
-fn adapters() -> Vec<wgpu::Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::VULKAN;
-    pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::VULKAN))
-}
-
-/// The names of the devices, in their order.
-#[must_use]
-pub fn names() -> Vec<String> {
-    let name = |adapter: &wgpu::Adapter| {
-        let info = adapter.get_info();
-        format!("{}, {:?}, {}", info.name, info.device_type, info.driver_info)
-    };
-    adapters().iter().map(name).collect()
-}
-
 impl Vulkan {
     /// The device of this number, from 0.
     ///
     /// # Errors
     /// [`Fault::Missing`] for a device or a driver that is not there, [`Fault::Lost`] for one that refuses.
     pub fn new(ordinal: usize) -> Result<Self, Fault> {
-        let missing = || Fault::Missing(format!("no Vulkan device {ordinal}: no driver lists one"));
-        let adapter = adapters().into_iter().nth(ordinal).ok_or_else(missing)?;
-        let lost = |error: &dyn std::fmt::Display| Fault::Lost(error.to_string());
-        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
-        let opened = pollster::block_on(adapter.request_device(&descriptor));
-        let (device, queue) = opened.map_err(|error| lost(&error))?;
-        let trouble = Arc::new(Mutex::new(None));
-        let note = Arc::clone(&trouble);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            let fault = match error {
-                wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory(0),
-                other => Fault::Lost(other.to_string()),
-            };
-            note.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
-        }));
-        let shader = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: None,
-            source: wgpu::ShaderSource::Wgsl(include_str!("kernels.wgsl").into()),
-        });
-        let entry = |binding: u32| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: match binding {
-                    0 => wgpu::BufferBindingType::Uniform,
-                    _ => wgpu::BufferBindingType::Storage { read_only: binding > 1 },
-                },
-                has_dynamic_offset: binding == 0,
-                min_binding_size: None,
-            },
-            count: None,
-        };
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: None,
-            entries: &std::array::from_fn::<_, 7, _>(|binding| entry(binding as u32)),
-        });
-        let whole = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: None,
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let pipeline = |name: &&str| {
-            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(name),
-                layout: Some(&whole),
-                module: &shader,
-                entry_point: Some(name),
-                compilation_options: wgpu::PipelineCompilationOptions::default(),
-                cache: None,
-            })
-        };
-        let pipelines = NAMES.iter().map(pipeline).collect();
+        let Opened { adapter, device, queue, trouble } = open::open(ordinal)?;
+        let layout = open::bindings(&device);
+        let pipelines = open::pipelines(&device, &layout);
         let ring = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size: (RING * SLOT) as u64,
@@ -149,6 +100,7 @@ impl Vulkan {
         let rows = super::engine::MOST_MEASURED.max(SURVEYED);
         let engine = Self {
             idle: storage(&device, 4),
+            idle_output: storage(&device, 4),
             partial: storage(&device, GROUPS * SURVEYED * rows),
             pipelines,
             layout,
@@ -194,7 +146,7 @@ impl Vulkan {
         self.verdict()
     }
 
-    /// Records one operation. The inputs are x, y, z, w, u of the kernels.
+    /// Records one operation. The inputs are x, y, z, w, u of the kernels; that of a [`Kernel::Rotate`] is written as well.
     fn run(
         &mut self,
         kernel: Kernel,
@@ -213,12 +165,17 @@ impl Vulkan {
         params.write(&mut self.params);
         let slot =
             wgpu::BufferBinding { buffer: &self.ring, offset: 0, size: wgpu::BufferSize::new(SLOT as u64) };
+        let (second, inputs) = match (kernel, inputs) {
+            (Kernel::Rotate, [second, rest @ ..]) => (*second, rest),
+            _ => (&self.idle_output, inputs),
+        };
         let resource = |binding: usize| match binding {
             0 => wgpu::BindingResource::Buffer(slot.clone()),
             1 => out.as_entire_binding(),
+            7 => second.as_entire_binding(),
             _ => inputs.get(binding - 2).map_or(&self.idle, |buffer| *buffer).as_entire_binding(),
         };
-        let entries: [_; 7] = std::array::from_fn(|binding| wgpu::BindGroupEntry {
+        let entries: [_; BINDINGS] = std::array::from_fn(|binding| wgpu::BindGroupEntry {
             binding: binding as u32,
             resource: resource(binding),
         });
@@ -267,11 +224,17 @@ impl Vulkan {
     }
 
     /// Rows of partial sums, added up; the last `maxima` are largest magnitudes, the largest number standing for infinity.
-    fn partial(&mut self, rows: usize, count: usize, maxima: usize) -> Result<Vec<Vec<f64>>, Fault> {
-        let mut found = vec![0.0; rows * GROUPS * count];
+    fn partial(
+        &mut self,
+        rows: usize,
+        groups: usize,
+        count: usize,
+        maxima: usize,
+    ) -> Result<Vec<Vec<f64>>, Fault> {
+        let mut found = vec![0.0; rows * groups * count];
         let partial = self.partial.clone();
         self.fetch(&partial, 0, &mut found)?;
-        let gathered = found.chunks_exact(GROUPS * count).map(|groups| {
+        let gathered = found.chunks_exact(groups * count).map(|groups| {
             let mut sums = vec![0.0_f64; count];
             for group in groups.chunks_exact(count) {
                 for (index, (sum, value)) in sums.iter_mut().zip(group).enumerate() {
@@ -287,6 +250,11 @@ impl Vulkan {
         });
         Ok(gathered.collect())
     }
+}
+
+/// Work groups of a reduction over so many words.
+fn groups_for(words: usize) -> usize {
+    words.div_ceil(WORDS_A_GROUP).clamp(1, GROUPS)
 }
 
 fn place(view: super::engine::View) -> [u32; 2] {
@@ -388,23 +356,26 @@ impl Engine for Vulkan {
 
     fn measure(&mut self, matrices: &[Operand<'_, wgpu::Buffer>]) -> Result<Vec<Measure>, Fault> {
         let partial = self.partial.clone();
+        let words = matrices.iter().map(|matrix| matrix.view.rows * matrix.view.columns).max();
+        let groups = groups_for(words.unwrap_or(0));
         for (index, matrix) in matrices.iter().enumerate() {
             let params = Params {
                 rows: matrix.view.rows as u32,
                 columns: matrix.view.columns as u32,
-                out: [(index * GROUPS * MEASURED) as u32, 0],
+                out: [(index * groups * MEASURED) as u32, 0],
                 x: place(matrix.view),
                 ..Params::default()
             };
-            self.run(Kernel::Measure, params, &partial, &[matrix.buffer], (GROUPS, 1))?;
+            self.run(Kernel::Measure, params, &partial, &[matrix.buffer], (groups, 1))?;
         }
-        let found = self.partial(matrices.len(), MEASURED, 1)?;
+        let found = self.partial(matrices.len(), groups, MEASURED, 1)?;
         let measure = |sums: Vec<f64>| Measure { sum: sums[0], squares: sums[1], largest: sums[2] as f32 };
         Ok(found.into_iter().map(measure).collect())
     }
 
     fn survey(&mut self, question: &Question<'_, wgpu::Buffer>) -> Result<Answer, Fault> {
         let matrix = question.gradient.view;
+        let groups = groups_for(matrix.rows * matrix.columns);
         let params = Params {
             rows: matrix.rows as u32,
             columns: matrix.columns as u32,
@@ -415,8 +386,8 @@ impl Engine for Vulkan {
         let inputs =
             [question.gradient, question.scalings, question.velocity, question.weights, question.spectrum];
         let partial = self.partial.clone();
-        self.run(Kernel::Survey, params, &partial, &inputs.map(|input| input.buffer), (GROUPS, 1))?;
-        let found = self.partial(1, SURVEYED, 3)?;
+        self.run(Kernel::Survey, params, &partial, &inputs.map(|input| input.buffer), (groups, 1))?;
+        let found = self.partial(1, groups, SURVEYED, 3)?;
         let Some([length, agreement, velocity_length, spread, direction, velocity, weight]) =
             found.first().and_then(|sums| <[f64; SURVEYED]>::try_from(sums.as_slice()).ok())
         else {
@@ -457,6 +428,12 @@ impl Engine for Vulkan {
         rotations: &wgpu::Buffer,
         turn: Turn,
     ) -> Result<(), Fault> {
+        if turn.count > 1 && turn.size > SMALL {
+            for round in turn.each() {
+                self.turn(into(&mut *matrix.buffer, matrix.view), rotations, round)?;
+            }
+            return Ok(());
+        }
         let others = if turn.columns { matrix.view.rows } else { matrix.view.columns };
         let params = Params {
             size: turn.size as u32,
@@ -465,8 +442,36 @@ impl Engine for Vulkan {
             flags: u32::from(turn.columns) | u32::from(turn.moments) << 1,
             out: place(matrix.view),
             extra: turn.offset as u32,
+            count: turn.count as u32,
             ..Params::default()
         };
-        self.run(Kernel::Turn, params, matrix.buffer, &[rotations], (turn.size.div_ceil(128), others))
+        let (kernel, groups) = match turn.count {
+            1 => (Kernel::Turn, (turn.size.div_ceil(128), others)),
+            _ => (Kernel::TurnRounds, (others.div_ceil(64), 1)),
+        };
+        self.run(kernel, params, matrix.buffer, &[rotations], groups)
+    }
+
+    fn rotate(
+        &mut self,
+        rotations: &mut wgpu::Buffer,
+        matrix: &mut wgpu::Buffer,
+        turn: Turn,
+        (threshold, floor): (f32, f32),
+    ) -> Result<(), Fault> {
+        if turn.size > SMALL {
+            return rotate_by_rounds(self, rotations, matrix, turn, (threshold, floor));
+        }
+        let params = Params {
+            size: turn.size as u32,
+            round: turn.round as u32,
+            out: [0, turn.size as u32],
+            extra: turn.offset as u32,
+            count: turn.count as u32,
+            scale: threshold,
+            keep: floor,
+            ..Params::default()
+        };
+        self.run(Kernel::Rotate, params, matrix, &[rotations], (1, 1))
     }
 }

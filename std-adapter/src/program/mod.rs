@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod compare;
+pub mod devices;
 pub mod inspect;
 pub mod snapshot;
 mod text;
@@ -34,6 +35,8 @@ enum Command {
     Train(train::Arguments),
     /// Shows what a checkpoint holds.
     Inspect(inspect::Arguments),
+    /// Lists what a network can run on, and why an engine has no device.
+    Devices(devices::Arguments),
     /// Turns a checkpoint into a snapshot for a device, or a device's snapshot into a checkpoint.
     Snapshot(snapshot::Arguments),
 }
@@ -60,6 +63,7 @@ pub fn run(arguments: Arguments) -> Result<(), ProgramError> {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Devices(arguments) => devices::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
     }
 }

@@ -21,6 +21,7 @@ pub(super) struct Params {
     pub(super) scale: f32,
     pub(super) keep: f32,
     pub(super) add: f32,
+    pub(super) count: u32,
 }
 
 impl Params {
@@ -29,7 +30,8 @@ impl Params {
         let numbers =
             [self.op, self.kind, self.rows, self.columns, self.inner, self.flags, self.size, self.round];
         let places = [self.out, self.x, self.y];
-        let rest = [self.seed, self.extra, self.scale.to_bits(), self.keep.to_bits(), self.add.to_bits(), 0];
+        let factors = [self.scale, self.keep, self.add].map(f32::to_bits);
+        let rest = [self.seed, self.extra, factors[0], factors[1], factors[2], self.count];
         for number in numbers.iter().chain(places.as_flattened()).chain(&rest) {
             into.extend_from_slice(&number.to_ne_bytes());
         }

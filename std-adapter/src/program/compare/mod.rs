@@ -9,7 +9,10 @@ mod study;
 mod summary;
 
 use super::{ProgramError, open_folder, text, up_to};
-use crate::atomic::write_atomically;
+use crate::{
+    atomic::write_atomically,
+    offload::devices::{Kind, devices},
+};
 use entrants::{Optimizer, Setting};
 use indicatif::{ProgressBar, ProgressStyle};
 use presets::{Preset, Task, Wishes};
@@ -52,6 +55,10 @@ pub struct Arguments {
     /// Runs at the same time; all cores by default.
     #[arg(long, value_parser = up_to::<usize>(256))]
     threads: Option<usize>,
+    /// What the optimisers of core (ekfac, ekfac-periodic, ekfac-ra, kfac) run on; the others stay on the processor. `ekfac
+    /// devices` lists what is there.
+    #[arg(long, value_enum, default_value_t)]
+    device: Kind,
     /// Runs every setting of each optimiser's grid instead, and writes grid.json and grid.csv.
     #[arg(long)]
     grid: bool,
@@ -64,8 +71,9 @@ pub struct Arguments {
 /// Runs the comparison.
 ///
 /// # Errors
-/// A folder or file that cannot be written.
+/// A device that is not there, before anything else; a folder or file that cannot be written.
 pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
+    announce(arguments.device)?;
     open_folder(&arguments.out)?;
     if arguments.study {
         return study::run(arguments);
@@ -83,6 +91,18 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
         .collect();
     let entries = race(arguments, &task, &settings)?;
     if arguments.grid { finish_grid(arguments, &task, &entries) } else { finish(arguments, &task, &entries) }
+}
+
+/// Says what runs where, or that the device is not there.
+fn announce(kind: Kind) -> Result<(), ProgramError> {
+    let found = devices(kind).map_err(|absent| format!("--device {kind}: {absent}"))?;
+    match (kind, found.first()) {
+        (Kind::Cpu, _) | (_, None) => Ok(()),
+        (_, Some(device)) => text::print(&format!(
+            "EKFAC and K-FAC on {kind} device {}, {}; the other optimisers on the processor",
+            device.number, device.name
+        )),
+    }
 }
 
 impl Arguments {
@@ -130,7 +150,7 @@ fn run_all(
         bar.set_message(message(job, row));
         bar.inc(1);
     };
-    let runs = race::run_all(jobs, threads, &notify)?;
+    let runs = race::run_all(jobs, threads, arguments.device, &notify)?;
     bar.finish_and_clear();
     Ok(runs)
 }

@@ -11,9 +11,13 @@ use super::{
 use crate::{
     Network,
     baselines::{AdamW, Descent, SgdMomentum, Soap},
+    offload::{
+        FallBack, Fault, Offloaded, Patience,
+        devices::{self, Kind},
+    },
     program::ProgramError,
 };
-use ekfac::{Config, Error, Evaluation, Learner, Net};
+use ekfac::{Config, Error, Evaluation, Learner, Progress, Step};
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
@@ -62,13 +66,15 @@ pub(super) struct Job<'a> {
     pub(super) seed: u64,
 }
 
-/// Runs all jobs on so many threads, in the order of the list; `notify(job, row)` after every epoch.
+/// Runs all jobs on so many threads, in the order of the list, core's corridor on a device of this kind; `notify(job, row)`
+/// after every epoch.
 ///
 /// # Errors
 /// The first error of a run.
 pub(super) fn run_all(
     jobs: &[Job<'_>],
     threads: usize,
+    device: Kind,
     notify: &(dyn Fn(&Job<'_>, &Row) + Sync),
 ) -> Result<Vec<Vec<Row>>, ProgramError> {
     let empty: Vec<Result<Vec<Row>, String>> = jobs.iter().map(|_| Ok(Vec::new())).collect();
@@ -77,7 +83,7 @@ pub(super) fn run_all(
         for _ in 0..threads.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
                 while let Some(index) = take(&next) {
-                    let rows = run(&jobs[index], notify).map_err(|error| error.to_string());
+                    let rows = run(&jobs[index], device, notify).map_err(|error| error.to_string());
                     results.lock().unwrap_or_else(PoisonError::into_inner)[index] = rows;
                 }
             });
@@ -91,19 +97,25 @@ fn take(next: &Mutex<std::ops::Range<usize>>) -> Option<usize> {
     next.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
-/// What the steps are made by: core, or a baseline on core's gradients.
+/// What the steps are made by: core, on the processor or on a device, or a baseline on core's gradients.
 enum Stepper {
     Natural,
+    Device(Box<Offloaded>),
     Baseline(Descent),
 }
 
 impl Stepper {
-    fn new(method: &Method, net: &Net<'_>) -> Result<Self, ProgramError> {
-        let descent = match method {
-            Method::Natural(_) => return Ok(Stepper::Natural),
-            Method::Soap(settings) => Descent::new(net, |shapes| Soap::new(shapes, *settings)),
-            Method::AdamW(settings) => Descent::new(net, |shapes| AdamW::new(shapes, *settings)),
-            Method::Sgd(settings) => Descent::new(net, |shapes| SgdMomentum::new(shapes, *settings)),
+    fn new(job: &Job<'_>, network: &Network<f32>, device: Kind) -> Result<Self, ProgramError> {
+        let net = network.net();
+        let descent = match &job.setting.method {
+            Method::Natural(_) => {
+                let offloaded = devices::offload(device, network, job.task.batch, Patience::default());
+                let offloaded = offloaded.map_err(|absent| format!("--device {device}: {absent}"))?;
+                return Ok(offloaded.map_or(Stepper::Natural, |device| Stepper::Device(Box::new(device))));
+            }
+            Method::Soap(settings) => Descent::new(&net, |shapes| Soap::new(shapes, *settings)),
+            Method::AdamW(settings) => Descent::new(&net, |shapes| AdamW::new(shapes, *settings)),
+            Method::Sgd(settings) => Descent::new(&net, |shapes| SgdMomentum::new(shapes, *settings)),
         };
         Ok(Stepper::Baseline(descent?))
     }
@@ -111,12 +123,11 @@ impl Stepper {
     /// One step; false once the run has diverged.
     fn step(&mut self, network: &mut Network<f32>, batch: &Batch) -> Result<bool, ProgramError> {
         match self {
-            Stepper::Natural => match network.step(&batch.inputs, batch.targets()) {
-                Ok(step) => Ok(step.loss.is_finite()),
-                // Too large a step can leave curvature behind that no solve settles.
-                Err(Error::RefreshFailed { .. }) => Ok(false),
-                Err(error) => Err(error.into()),
-            },
+            Stepper::Natural => survived(network.step(&batch.inputs, batch.targets())),
+            Stepper::Device(device) => {
+                let step = device.step(&batch.inputs, batch.targets());
+                Ok(still_there(device)? && survived(step)?)
+            }
             Stepper::Baseline(descent) => {
                 let step =
                     |learner: &mut Learner<'_, f32>| descent.step(learner, &batch.inputs, batch.targets());
@@ -125,22 +136,67 @@ impl Stepper {
         }
     }
 
+    /// Loss and accuracy; the loss is NaN once the run has diverged.
+    fn evaluate(
+        &mut self,
+        network: &mut Network<f32>,
+        batch: &Batch,
+    ) -> Result<Evaluation<f32>, ProgramError> {
+        let Stepper::Device(device) = self else { return Ok(batch.evaluate(network)?) };
+        let evaluation = device.evaluate(&batch.inputs, batch.targets())?;
+        let loss = if still_there(device)? { evaluation.loss } else { f32::NAN };
+        Ok(Evaluation { loss, ..evaluation })
+    }
+
+    fn progress<'s>(&'s self, network: &'s Network<f32>) -> &'s Progress<f32> {
+        match self {
+            Stepper::Device(device) => device.progress(),
+            Stepper::Natural | Stepper::Baseline(_) => network.progress(),
+        }
+    }
+
     fn operations(&self) -> u64 {
         match self {
-            Stepper::Natural => 0,
+            Stepper::Natural | Stepper::Device(_) => 0,
             Stepper::Baseline(descent) => descent.operations(),
         }
     }
 }
 
-fn run(job: &Job<'_>, notify: &(dyn Fn(&Job<'_>, &Row) + Sync)) -> Result<Vec<Row>, ProgramError> {
+/// Whether a step of core's left a run alive.
+fn survived(step: Result<Step<f32>, Error>) -> Result<bool, ProgramError> {
+    match step {
+        Ok(step) => Ok(step.loss.is_finite()),
+        // Too large a step can leave curvature behind that no solve settles.
+        Err(Error::RefreshFailed { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a run is on its device still; false where its numbers diverged. A comparison that went on elsewhere would compare
+/// something else, so any other fault is an error.
+fn still_there(device: &Offloaded) -> Result<bool, ProgramError> {
+    match device.fall_back() {
+        None => Ok(true),
+        Some(FallBack { fault: Fault::NotFinite, .. }) => Ok(false),
+        Some(FallBack { step, fault, .. }) => {
+            Err(format!("after {step} steps, {fault}; run again, or with `--device cpu`").into())
+        }
+    }
+}
+
+fn run(
+    job: &Job<'_>,
+    device: Kind,
+    notify: &(dyn Fn(&Job<'_>, &Row) + Sync),
+) -> Result<Vec<Row>, ProgramError> {
     let Job { task, .. } = *job;
     let config = match &job.setting.method {
         Method::Natural(config) => *config,
         _ => Config::default(),
     };
     let mut network = Network::new(task.layers.clone(), task.loss, config, job.seed, task.batch)?;
-    let mut stepper = Stepper::new(&job.setting.method, &network.net())?;
+    let mut stepper = Stepper::new(job, &network, device)?;
     let (training, held_out) = (Batch::whole(&task.training), task.held_out.as_ref().map(Batch::whole));
     let (mut batch, mut seconds, mut alive) = (Batch::default(), Duration::ZERO, true);
     let mut rows = Vec::with_capacity(task.epochs + 1);
@@ -153,9 +209,9 @@ fn run(job: &Job<'_>, notify: &(dyn Fn(&Job<'_>, &Row) + Sync)) -> Result<Vec<Ro
             }
             seconds += start.elapsed();
         }
-        let loss = if alive { training.evaluate(&mut network)?.loss } else { f32::NAN };
-        let held_out = held_out.as_ref().map(|batch| batch.evaluate(&mut network)).transpose()?;
-        let progress = network.progress();
+        let loss = if alive { stepper.evaluate(&mut network, &training)?.loss } else { f32::NAN };
+        let held_out = held_out.as_ref().map(|batch| stepper.evaluate(&mut network, batch)).transpose()?;
+        let progress = stepper.progress(&network);
         let row = Row {
             optimizer: job.optimizer.clone(),
             seed: job.seed,
