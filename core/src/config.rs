@@ -243,6 +243,9 @@ pub struct Config<T> {
     /// The share of the examples that enters factors and scalings, in (0, 1]: of a batch a block drawn at random, one
     /// example at a time every so manieth. Unbiased, and saves that share of the further backward pass.
     pub statistics_share: T,
+    /// Of a batch larger than this only as many examples are taken as of one of this size, or half the share where that is
+    /// more: a moving average over many steps gains little from more of one batch. None, or a share of 1, for no such end.
+    pub large_batch: Option<u32>,
     /// Steps from one update of factors and scalings to the next.
     pub statistics_period: u32,
     /// Forgetting of the factors.
@@ -275,6 +278,7 @@ impl<T: Scalar> Default for Config<T> {
             fisher: Fisher::Sampled,
             estimator: Estimator::PerExampleRunning,
             statistics_share: T::HALF,
+            large_batch: Some(100),
             statistics_period: 1,
             factors: Averaging::PerLine { least: T::from_f64(1000.0), per_line: T::from_f64(8.0) },
             scalings: Averaging::Memory(T::from_f64(250.0)),
@@ -327,8 +331,28 @@ impl<T: Scalar> Config<T> {
 
     /// The most examples of a batch of N that one step can take into the statistics.
     pub fn measured_at_most(&self, batch: usize) -> usize {
-        let share = self.statistics_share.share_of(batch as u64) as usize;
-        share.clamp(1, batch.max(1))
+        let of = |batch: usize, share: T| share.share_of(batch as u64) as usize;
+        let (share, large) = (self.statistics_share, self.whole_shares());
+        let most =
+            if batch <= large { of(batch, share) } else { of(large, share).max(of(batch, T::HALF * share)) };
+        most.clamp(1, batch.max(1))
+    }
+
+    /// The share of a batch of N that enters the statistics.
+    pub(crate) fn share_of_batch(&self, batch: usize) -> T {
+        let large = self.whole_shares();
+        if batch <= large {
+            return self.statistics_share;
+        }
+        self.statistics_share * T::HALF.maximum(T::from_usize(large) / T::from_usize(batch))
+    }
+
+    /// The largest batch of which the whole share is taken.
+    fn whole_shares(&self) -> usize {
+        match self.large_batch {
+            Some(large) if self.statistics_share < T::ONE => large as usize,
+            _ => usize::MAX,
+        }
     }
 
     /// The damping of a layer in this state of a run.

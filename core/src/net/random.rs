@@ -50,10 +50,10 @@ pub(crate) fn measured<T: Scalar>(
     stream: &mut Stream,
     batch: usize,
 ) -> (Range<usize>, usize) {
-    let Config { statistics_share: share, statistics_period: period, .. } = *config;
-    if !is_due(progress.steps, period) {
+    if !is_due(progress.steps, config.statistics_period) {
         return (0..0, 0);
     }
+    let share = config.share_of_batch(batch);
     if share == T::ONE {
         return (0..batch, batch);
     }
@@ -61,7 +61,7 @@ pub(crate) fn measured<T: Scalar>(
     let before = progress.examples;
     // Beyond so many examples as a share can be taken of exactly, the difference is rounded.
     let due = share.share_of(before.saturating_add(batch as u64)).saturating_sub(share.share_of(before));
-    let count = (due as usize).min(batch);
+    let count = (due as usize).min(config.measured_at_most(batch)).min(batch);
     if count == 0 {
         return (0..0, 0);
     }
