@@ -282,7 +282,7 @@ impl<T: Scalar> Default for Config<T> {
             statistics_period: 1,
             factors: Averaging::PerLine { least: T::from_f64(1000.0), per_line: T::from_f64(8.0) },
             scalings: Averaging::Memory(T::from_f64(250.0)),
-            refresh: Refresh::Rotations { per_step: 64, per_line: T::HALF, threshold: T::from_f64(0.08) },
+            refresh: Refresh::Rotations { per_step: 64, per_line: T::ONE, threshold: T::from_f64(0.08) },
         }
     }
 }
