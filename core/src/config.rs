@@ -118,7 +118,8 @@ pub enum Refresh<T> {
         /// Most rotations a step in each factor, unless `per_line` allows more. The pairs looked at are bounded as well, by n
         /// for each example taken into the factor and by one sweep, n (n-1) / 2.
         per_step: u32,
-        /// Most rotations a step for each line of a factor: one of n lines takes max(`per_step`, `per_line` n).
+        /// Most rotations a step for each line of a factor: one of n lines takes max(`per_step`, `per_line` n), or, in a step
+        /// that measures M < n / 20 examples, max(`per_step`, 20 `per_line` M).
         per_line: T,
         /// Skip the pair (p, q) when |c_pq| <= threshold * sqrt(c_pp c_qq). Where `per_line` decides, the threshold is
         /// larger, by the fourth root of `per_line` n / `per_step`: a large basis wants its large angles first.

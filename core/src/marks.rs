@@ -63,7 +63,7 @@ impl<'a, T: Scalar> Marks<'a, T> {
 
     /// How many refreshes in a row did not converge.
     pub(crate) fn failed_refreshes(&self) -> u32 {
-        self.get(Mark::FailedRefreshes).to_f64() as u32
+        u32::try_from(self.get(Mark::FailedRefreshes).to_usize()).unwrap_or(u32::MAX)
     }
 
     /// Counts a refresh, and returns how many in a row have failed with it.

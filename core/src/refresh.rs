@@ -24,6 +24,9 @@ pub(crate) struct InFlight<'x, T> {
     pub(crate) fisher_gradients: &'x mut [T],
 }
 
+/// `per_line` counts no more lines than this for each example, or one example alone would pay for the rotations of a batch.
+const LINES_PER_EXAMPLE: usize = 20;
+
 /// How far a refresh goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Effort<T> {
@@ -59,6 +62,7 @@ impl<T: Scalar> Effort<T> {
     #[must_use]
     pub fn for_lines(self, lines: usize) -> Self {
         let Effort::Rotate { rotations, per_line, examples, threshold } = self else { return self };
+        let lines = lines.min(LINES_PER_EXAMPLE.saturating_mul(examples));
         let allowed = u32::try_from((per_line * T::from_usize(lines)).to_usize()).unwrap_or(u32::MAX);
         if allowed <= rotations {
             return Effort::Rotate { rotations, per_line: T::ZERO, examples, threshold };
