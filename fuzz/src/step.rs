@@ -241,7 +241,7 @@ fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
     let mut choice = |count: u8| byte(bytes) % count;
     let (fisher, estimator, carry, share) = (choice(3), choice(4), choice(4), choice(3));
     let (clip, damping, adapt, restart) = (choice(5), choice(4), choice(2), choice(2));
-    let (factors, scalings) = (choice(2), choice(2));
+    let (factors, scalings) = (choice(3), choice(3));
     let (period, statistics_period, sweeps) = (choice(4), choice(4), choice(32));
     let mut positive = || {
         let value = value(bytes).abs();
@@ -249,7 +249,11 @@ fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
     };
     let mut averaging = |kind| {
         let strength = positive();
-        if kind == 0 { Averaging::Decay(strength / (1.0 + strength)) } else { Averaging::Memory(strength) }
+        match kind {
+            0 => Averaging::Decay(strength / (1.0 + strength)),
+            1 => Averaging::Memory(strength),
+            _ => Averaging::PerLine { least: strength, per_line: strength },
+        }
     };
     let (factors, scalings) = (averaging(factors), averaging(scalings));
     let (learning_rate, momentum, weight_decay) = (positive(), positive(), positive());
@@ -285,7 +289,11 @@ fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
         factors,
         scalings,
         refresh: match carry {
-            3 => Refresh::Rotations { per_step: u32::from(sweeps), per_line: threshold / 256.0, threshold: threshold / 1024.0 },
+            3 => Refresh::Rotations {
+                per_step: u32::from(sweeps),
+                per_line: threshold / 256.0,
+                threshold: threshold / 1024.0,
+            },
             _ => Refresh::Periodic {
                 period: u32::from(period),
                 limits: Limits { sweeps: u32::from(sweeps), threshold: threshold / 1024.0 },
@@ -293,5 +301,6 @@ fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
             },
         },
         statistics_share: [1.0, 0.5, 0.3][usize::from(share)],
+        large_batch: [None, Some(0), Some(3)][usize::from(share)],
     }
 }

@@ -69,7 +69,7 @@ struct Line {
 }
 
 enum Question {
-    Step { config: Config<f32>, progress: Progress<f32>, inputs: Vec<f32>, targets: Owned, mirror: u64 },
+    Step { config: Box<Config<f32>>, progress: Progress<f32>, inputs: Vec<f32>, targets: Owned, mirror: u64 },
     Evaluate { inputs: Vec<f32>, targets: Owned },
     State,
 }
@@ -266,7 +266,7 @@ impl Offloaded {
     /// Core's, for wrong calls. A fault of the device is none.
     pub fn step(&mut self, inputs: &[f32], targets: Targets<'_, f32>) -> Result<Step<f32>, Error> {
         let question = Question::Step {
-            config: self.config,
+            config: Box::new(self.config),
             progress: self.progress,
             inputs: inputs.to_vec(),
             targets: Owned::of(targets),
