@@ -169,7 +169,8 @@ impl<'a, T> Iterator for Columns<'a, T> {
     fn next(&mut self) -> Option<&'a [T]> {
         let MatrixRef { data, rows, columns, stride } = &mut self.matrix;
         *columns = columns.checked_sub(1)?;
-        let column = data.get(..*rows)?;
+        // Columns of no rows are none to walk, however many there are.
+        let column = data.get(..*rows).filter(|column| !column.is_empty())?;
         *data = data.get(*stride..).unwrap_or_default();
         Some(column)
     }

@@ -82,6 +82,10 @@ impl Exact {
 
     fn packed(self) -> Self {
         let Self(n) = self;
+        // Core says usize::MAX for what no memory holds.
+        if n > u128::from(u32::MAX) {
+            return Self(usize::MAX as u128);
+        }
         Self(if n % 2 == 0 { (n / 2).saturating_mul(n + 1) } else { n.saturating_mul(n / 2 + 1) })
     }
 
