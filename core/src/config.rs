@@ -116,7 +116,8 @@ pub enum Refresh<T> {
     /// The running eigenbasis: a bounded number of rotations at every step that takes statistics, from a stored cursor on.
     Rotations {
         /// Most rotations a step in each factor, unless `per_line` allows more. The pairs looked at are bounded as well, by n
-        /// for each example taken into the factor and by one sweep, n (n-1) / 2.
+        /// for each example taken into the factor and by one sweep, n (n-1) / 2. An offload engine, which turns many pairs at
+        /// once, spends up to twice as many and a round.
         per_step: u32,
         /// Most rotations a step for each line of a factor: one of n lines takes max(`per_step`, `per_line` n), or, in a step
         /// that measures M < n / 20 examples, max(`per_step`, 20 `per_line` M).

@@ -61,7 +61,7 @@ pub(crate) fn measured<T: Scalar>(
     let before = progress.examples;
     // Beyond so many examples as a share can be taken of exactly, the difference is rounded.
     let due = share.share_of(before.saturating_add(batch as u64)).saturating_sub(share.share_of(before));
-    let count = (due as usize).min(config.measured_at_most(batch)).min(batch);
+    let count = (due as usize).min(config.measured_at_most(batch));
     if count == 0 {
         return (0..0, 0);
     }
