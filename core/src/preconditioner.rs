@@ -136,7 +136,8 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         self.check_workspace(1)?;
         let layer = &self.layer;
         let damping = self.config.damping_of(layer, self.progress);
-        let damped = |column, out: &mut [T]| damping.denominators(layer, column, out);
+        let denominators = damping.over(layer.scalings(), layer.input_factor(), layer.output_factor());
+        let damped = |column, out: &mut [T]| denominators.fill(column, out);
         precondition(self.kernels, layer.bases(), gradient, damped, out, self.workspace)?;
         let shape = layer.shape();
         let products = shape.parameters().saturating_mul(4 * (shape.rows() + shape.columns()) + 2);
