@@ -27,9 +27,16 @@ use crate::{
     shape::{CURSORS, packed_words},
 };
 
+/// A factor, read-only: its views live as long as the layer is borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct FactorRef<'a, T> {
+    size: usize,
+    words: &'a [T],
+}
+
 /// A factor over caller-owned memory.
 #[derive(Debug)]
-pub struct FactorMut<'a, T> {
+pub(crate) struct FactorMut<'a, T> {
     size: usize,
     /// Cursors, C and U in one slice, which is cut where it is used: a view is moved often, and its size is stack.
     words: &'a mut [T],
@@ -49,60 +56,49 @@ enum Place {
     Orthogonality = 2,
 }
 
-impl<'a, T: Scalar> FactorMut<'a, T> {
+impl<'a, T: Scalar> FactorRef<'a, T> {
     /// A factor over [`factor_words`](crate::shape::factor_words) words.
-    pub(crate) fn over(size: usize, words: &'a mut [T]) -> Self {
+    pub(crate) fn over(size: usize, words: &'a [T]) -> Self {
         Self { size, words }
     }
 
-    pub(crate) fn reborrow(&mut self) -> FactorMut<'_, T> {
-        FactorMut { size: self.size, words: self.words }
-    }
-
-    fn parts(&mut self) -> Parts<'_, T> {
-        let mut rest = &mut *self.words;
-        let cursors = cut(&mut rest, CURSORS).unwrap_or_default();
-        let covariance = cut(&mut rest, packed_words(self.size)).unwrap_or_default();
-        Parts { cursors, covariance, basis: rest }
-    }
-
     /// n, the side of the factor.
-    pub fn size(&self) -> usize {
+    pub fn size(self) -> usize {
         self.size
     }
 
     /// U, n x n, eigenvectors in columns.
-    pub fn basis(&self) -> MatrixRef<'_, T> {
+    pub fn basis(self) -> MatrixRef<'a, T> {
         let basis = self.words.get(CURSORS + packed_words(self.size)..).unwrap_or_default();
         MatrixRef::over(basis, self.size, self.size)
     }
 
     /// C, the factor seen in its basis: the packed upper triangle ([`jacobi::packed_index`]).
-    pub fn covariance(&self) -> &[T] {
+    pub fn covariance(self) -> &'a [T] {
         self.words.get(CURSORS..CURSORS + packed_words(self.size)).unwrap_or_default()
     }
 
     /// The eigenvalue estimates diag C, in the order of the basis; rounding may leave the smallest just below zero.
-    pub fn values(&self) -> impl Iterator<Item = T> + '_ {
-        (0..self.size).map(|i| self.value(i))
+    pub fn values(self) -> impl Iterator<Item = T> + use<'a, T> {
+        (0..self.size).map(move |i| self.value(i))
     }
 
     /// c_ii. A function of its own, since the values are walked in many places.
     #[inline(never)]
-    fn value(&self, i: usize) -> T {
+    fn value(self, i: usize) -> T {
         jacobi::diagonal(self.covariance(), i)
     }
 
     /// The sum of the eigenvalues.
     #[inline(never)]
-    pub fn trace(&self) -> T {
+    pub fn trace(self) -> T {
         // Each step asks for it, so without a call for each value.
         let covariance = self.covariance();
         (0..self.size).fold(T::ZERO, |sum, i| sum + jacobi::diagonal(covariance, i))
     }
 
     /// The largest eigenvalue over the smallest; infinite for a singular factor.
-    pub fn condition(&self) -> T {
+    pub fn condition(self) -> T {
         let (mut low, mut high) = (T::MAX, T::ZERO);
         for value in self.values() {
             low = low.minimum(value.maximum(T::ZERO));
@@ -112,12 +108,12 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 
     /// |C - diag C| / |C|, the health of the basis: 0 when it is exact.
-    pub fn off_diagonal(&self) -> T {
+    pub fn off_diagonal(self) -> T {
         jacobi::off_diagonal(self.covariance(), self.size)
     }
 
     /// max |U^T U - I|.
-    pub fn orthogonality(&self) -> T {
+    pub fn orthogonality(self) -> T {
         let mut worst = T::ZERO;
         for (j, right) in self.basis().iter_columns().enumerate() {
             for (i, left) in self.basis().iter_columns().take(j + 1).enumerate() {
@@ -132,7 +128,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     ///
     /// # Errors
     /// [`Error::Length`] when `out` is not n x n.
-    pub fn reconstruct(&self, mut out: MatrixMut<'_, T>) -> Result<(), Error> {
+    pub fn reconstruct(self, mut out: MatrixMut<'_, T>) -> Result<(), Error> {
         expect_length("factor rows", self.size, out.rows())?;
         expect_length("factor columns", self.size, out.columns())?;
         out.as_mut_slice().fill(T::ZERO);
@@ -147,6 +143,55 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
             }
         }
         Ok(())
+    }
+
+    /// Whether C holds numbers alone: only an engine that returns something else can have spoilt it, since the gate lets
+    /// nothing else in.
+    pub(crate) fn is_sound(self) -> bool {
+        crate::guard::first_non_finite(self.covariance()).is_none()
+    }
+
+    /// out = U^T x; with one row less in x than U has, x has a virtual 1 in the last place (the bias).
+    pub(crate) fn project(self, counted: &mut Counted<'_, T>, x: MatrixRef<'_, T>, out: &mut [T]) {
+        let (inputs, batch) = (x.rows(), x.columns());
+        let into = MatrixMut::over(out, self.size, batch);
+        counted.product_left_transposed(into, self.basis().top(inputs), x, T::ONE, T::ZERO);
+        if inputs < self.size {
+            for column in out.chunks_exact_mut(self.size) {
+                for (value, vector) in column.iter_mut().zip(self.basis().iter_columns()) {
+                    *value += vector.get(inputs).copied().unwrap_or(T::ZERO);
+                }
+            }
+        }
+    }
+}
+
+impl<'a, T: Scalar> FactorMut<'a, T> {
+    /// A factor over [`factor_words`](crate::shape::factor_words) words.
+    pub(crate) fn over(size: usize, words: &'a mut [T]) -> Self {
+        Self { size, words }
+    }
+
+    /// The same, read-only and for as long.
+    pub(crate) fn into_ref(self) -> FactorRef<'a, T> {
+        FactorRef { size: self.size, words: self.words }
+    }
+
+    /// The same, read-only.
+    fn as_ref(&self) -> FactorRef<'_, T> {
+        FactorRef { size: self.size, words: self.words }
+    }
+
+    /// n, the side of the factor.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    fn parts(&mut self) -> Parts<'_, T> {
+        let mut rest = &mut *self.words;
+        let cursors = cut(&mut rest, CURSORS).unwrap_or_default();
+        let covariance = cut(&mut rest, packed_words(self.size)).unwrap_or_default();
+        Parts { cursors, covariance, basis: rest }
     }
 
     /// Overwrites basis and covariance, as [`LayerMut::load_input_factor`](crate::LayerMut::load_input_factor) has it.
@@ -165,29 +210,9 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         Ok(())
     }
 
-    /// Whether C holds numbers alone: only an engine that returns something else can have spoilt it, since the gate lets
-    /// nothing else in.
-    pub(crate) fn is_sound(&self) -> bool {
-        crate::guard::first_non_finite(self.covariance()).is_none()
-    }
-
     pub(crate) fn set_identity(&mut self) {
         let size = self.size;
         jacobi::set_identity(self.parts().basis, size);
-    }
-
-    /// out = U^T x; with one row less in x than U has, x has a virtual 1 in the last place (the bias).
-    pub(crate) fn project(&self, counted: &mut Counted<'_, T>, x: MatrixRef<'_, T>, out: &mut [T]) {
-        let (inputs, batch) = (x.rows(), x.columns());
-        let into = MatrixMut::over(out, self.size, batch);
-        counted.product_left_transposed(into, self.basis().top(inputs), x, T::ONE, T::ZERO);
-        if inputs < self.size {
-            for column in out.chunks_exact_mut(self.size) {
-                for (value, vector) in column.iter_mut().zip(self.basis().iter_columns()) {
-                    *value += vector.get(inputs).copied().unwrap_or(T::ZERO);
-                }
-            }
-        }
     }
 
     /// Blends the second moment of projected examples, n x N, into C.
@@ -228,16 +253,13 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         budget: Budget,
     ) -> Walked {
         // In a null space the entries are rounding of the larger ones, and rotating them would waste the budget.
-        let floor = T::EPSILON * self.trace();
+        let floor = T::EPSILON * self.as_ref().trace();
         let (mut walk, mut care) = (self.cursor(Place::Walk), self.cursor(Place::Orthogonality));
         let size = self.size;
         let Parts { covariance, basis, .. } = self.parts();
         let (negligible, mut walked) = (Negligible { threshold, floor }, Walked { rotations: 0, checks: 0 });
         while let Some((p, q)) = jacobi::seek(covariance, size, &mut walk, negligible, budget, &mut walked) {
-            let rotation = jacobi::annihilating(covariance, p, q);
-            jacobi::turn_packed(covariance, size, p, q, Some(&rotation));
-            Companion::columns(basis, size, Turn::Linear).rotate(p, q, &rotation);
-            companions.iter_mut().for_each(|companion| companion.rotate(p, q, &rotation));
+            turn_all(covariance, basis, size, companions, (p, q));
             restore(basis, size, &mut care);
         }
         self.set_cursor(Place::Walk, walk.normal(size));
@@ -260,6 +282,22 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
             *word = T::from_usize(index);
         }
     }
+}
+
+/// Annihilates c_pq, and turns all that is held in the basis along. A function of its own, so that its frame is gone when the
+/// next pair is sought.
+#[inline(never)]
+fn turn_all<T: Scalar>(
+    covariance: &mut [T],
+    basis: &mut [T],
+    size: usize,
+    companions: &mut [Companion<'_, T>],
+    (p, q): (usize, usize),
+) {
+    let rotation = jacobi::annihilating(covariance, p, q);
+    jacobi::turn_packed(covariance, size, p, q, Some(&rotation));
+    Companion::columns(basis, size, Turn::Linear).rotate(p, q, &rotation);
+    companions.iter_mut().for_each(|companion| companion.rotate(p, q, &rotation));
 }
 
 /// Restores the orthogonality of the pair at the cursor, and moves on: pairs p < q of n + 1 lines stand for j = p <= k = q - 1.

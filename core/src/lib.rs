@@ -83,7 +83,7 @@ pub use config::{Averaging, Carry, Clip, Config, Estimator, Fisher, Refresh};
 pub use coordinates::Coordinates;
 pub use damping::{Adaptation, Damping};
 pub use error::Error;
-pub use factor::FactorMut;
+pub use factor::FactorRef;
 pub use kernels::{Blend, Kernels, Reference};
 pub use layer::{LayerMut, StaticLayer};
 pub use net::{Activation, Dense, Evaluation, Initialization, LayerList, Learner, Loss, Net, Step, Targets};

@@ -10,6 +10,7 @@ use crate::{
     error::expect_length,
     kernels::Counted,
     precondition::precondition,
+    refresh::InFlight,
     room::Room,
     step::{self, Rooms},
 };
@@ -112,13 +113,15 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         let mean_gradient = carver.take(if batch > 1 { shape.parameters() } else { 0 })?;
         let room = Room {
             layer: self.layer.reborrow(),
-            weights: &mut [],
+            in_flight: InFlight {
+                weights: &mut [],
+                activations: projected_activations,
+                gradients: projected_gradients,
+                fisher_gradients: &mut [],
+            },
             activations: activations.as_slice(),
             gradients: gradients.as_slice(),
             fisher_gradients: &[],
-            projected_activations,
-            projected_gradients,
-            projected_fisher: &mut [],
             mean_gradient,
             scratch: carver.rest(),
         };

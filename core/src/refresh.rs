@@ -8,6 +8,7 @@
 
 use crate::{
     Config, Coordinates, LayerMut, Refresh, Scalar, Shape,
+    factor::FactorMut,
     jacobi::{self, Budget, Companion, Limits, Turn},
     progress::is_due,
 };
@@ -135,22 +136,21 @@ fn checks(size: usize, examples: usize) -> u32 {
 }
 
 /// Refreshes both sides of a layer.
+#[inline(never)]
 pub(crate) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
-    effort: Effort<T>,
+    effort: &Effort<T>,
 ) -> Effect {
-    if !layer.factors_are_sound() {
+    let mut effect = Effect { rotations: 0, operations: 0, failed: false };
+    if layer.factors_are_sound() {
+        one_side(layer, in_flight, Side::Input, effort, &mut effect);
+        one_side(layer, in_flight, Side::Output, effort, &mut effect);
+    } else {
         layer.marks().forget_factors();
-        return Effect { rotations: 0, operations: 0, failed: true };
+        effect.failed = true;
     }
-    let input = one_side(layer, in_flight, Side::Input, effort);
-    let output = one_side(layer, in_flight, Side::Output, effort);
-    Effect {
-        rotations: input.rotations + output.rotations,
-        operations: input.operations + output.operations,
-        failed: input.failed || output.failed,
-    }
+    effect
 }
 
 /// Operations of one rotation on this side.
@@ -169,15 +169,18 @@ enum Side {
     Output,
 }
 
-/// One side.
+/// A factor, and all that turns along with it.
+struct Turning<'x, T> {
+    factor: FactorMut<'x, T>,
+    companions: [Companion<'x, T>; 5],
+}
+
 #[inline(never)]
-fn one_side<T: Scalar>(
-    layer: &mut LayerMut<'_, T>,
-    in_flight: &mut InFlight<'_, T>,
+fn turning<'x, T: Scalar>(
+    layer: &'x mut LayerMut<'_, T>,
+    in_flight: &'x mut InFlight<'_, T>,
     side: Side,
-    effort: Effort<T>,
-) -> Effect {
-    let each = each_rotation(layer, in_flight, side);
+) -> Turning<'x, T> {
     let m = layer.shape().rows();
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
     let parts = layer.parts_mut();
@@ -190,26 +193,43 @@ fn one_side<T: Scalar>(
     let size = factor.size();
     // The lines of an m x n matrix that turn: columns with the inputs, rows with the outputs.
     let line = |data, turn| Companion::new(data, m, input, turn);
-    let mut companions = [
+    let companions = [
         line(parts.scalings, Turn::Moments),
         line(parts.velocity, Turn::Linear),
         line(if turning { in_flight.weights } else { &mut [] }, Turn::Linear),
         Companion::rows(one, size, Turn::Linear),
         Companion::rows(other, size, Turn::Linear),
     ];
-    let (rotations, checks, failed) = match effort.for_lines(size) {
+    Turning { factor, companions }
+}
+
+/// One side, and what it adds to the effect.
+#[inline(never)]
+fn one_side<T: Scalar>(
+    layer: &mut LayerMut<'_, T>,
+    in_flight: &mut InFlight<'_, T>,
+    side: Side,
+    effort: &Effort<T>,
+    effect: &mut Effect,
+) {
+    let each = each_rotation(layer, in_flight, side);
+    // By reference: it is large, and a move would take its size of the stack again.
+    let Turning { factor, companions } = &mut turning(layer, in_flight, side);
+    let size = factor.size();
+    let (rotations, checks) = match effort.for_lines(size) {
         Effort::Solve(limits) => {
-            let report = factor.solve(&mut companions, limits);
-            let checks = u64::from(report.sweeps) * u64::from(jacobi::pairs(size));
+            let report = factor.solve(companions, limits);
             // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
             let complete = limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON;
-            (report.rotations, checks, complete && !report.converged)
+            effect.failed |= complete && !report.converged;
+            (report.rotations, u64::from(report.sweeps) * u64::from(jacobi::pairs(size)))
         }
         Effort::Rotate { rotations, examples, threshold, .. } => {
             let budget = Budget { rotations, checks: checks(size, examples) };
-            let walked = factor.rotate(&mut companions, threshold, budget);
-            (walked.rotations, u64::from(walked.checks), false)
+            let walked = factor.rotate(companions, threshold, budget);
+            (walked.rotations, walked.checks.into())
         }
     };
-    Effect { rotations: rotations.into(), operations: u64::from(rotations) * each + 4 * checks, failed }
+    effect.rotations += u64::from(rotations);
+    effect.operations += u64::from(rotations) * each + 4 * checks;
 }

@@ -96,6 +96,14 @@ impl Shape {
             .saturating_add(self.parameters())
     }
 
+    /// The same for a shape whose words lie in memory, and therefore do not overflow: a step asks for them at every turn.
+    pub(crate) const fn words_held(&self) -> usize {
+        HEADER
+            + factor_words_held(self.columns())
+            + factor_words_held(self.rows())
+            + 2 * self.rows() * self.columns()
+    }
+
     /// Refuses zero sizes and sizes that overflow.
     ///
     /// # Errors
@@ -116,6 +124,11 @@ pub const fn packed_words(size: usize) -> usize {
     // Beyond this no memory holds the matrix, and the product could overflow.
     const MOST: usize = usize::MAX >> (usize::BITS / 2);
     if size > MOST { usize::MAX } else { size * (size + 1) / 2 }
+}
+
+/// [`factor_words`] of a factor that lies in memory.
+pub(crate) const fn factor_words_held(size: usize) -> usize {
+    CURSORS + size * (size + 1) / 2 + size * size
 }
 
 /// Words of one factor: its cursors, its covariance, packed, and its basis.

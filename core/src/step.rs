@@ -153,31 +153,43 @@ fn opened<R>(room: &mut Result<R, Error>) -> Result<&mut R, Error> {
 ///
 /// # Errors
 /// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
-#[inline(never)]
 pub fn observe<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<usize>, Stop> {
-    let config = run.config;
+    before_refresh(rooms, run)?;
+    let failed = refresh_all(rooms, run)?;
+    after_refresh(rooms, run)?;
+    Ok(failed)
+}
+
+/// The refresh that is due.
+fn effort<T: Scalar>(run: &Run<'_, T>) -> Option<Effort<T>> {
+    Effort::due(run.config, run.progress.steps, run.measured.len())
+}
+
+/// Whether S is measured of the examples' own gradients.
+fn measures_examples<T: Scalar>(run: &Run<'_, T>) -> bool {
+    !run.measured.is_empty() && run.config.estimator.is_per_example()
+}
+
+#[inline(never)]
+fn before_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Stop> {
     let measuring = !run.measured.is_empty();
-    let effort = Effort::due(config, run.progress.steps, run.measured.len());
     gate(rooms, run.batch, measuring)?;
     project_all(rooms, run)?;
-    let rebuild = effort.is_some() && config.refresh.carry() == Carry::Rebuild;
-    let mut scalings =
-        if measuring && config.estimator.is_per_example() { Some(scaling_decay(run, rebuild)) } else { None };
     if measuring {
-        let now = if effort.is_some() { None } else { scalings.take() };
+        let now = effort(run).is_none() && measures_examples(run);
         walk_fisher(rooms, run, Walk { load: true, factors: true, scalings: now })?;
     }
-    let failed = match effort {
-        Some(effort) => refresh_all(rooms, run, effort)?,
-        None => None,
-    };
-    if scalings.is_some() {
+    Ok(())
+}
+
+#[inline(never)]
+fn after_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Stop> {
+    if effort(run).is_some() && measures_examples(run) {
         // One pass has left its projected gradients in the rooms, where they turned along; several are walked again.
         let load = rooms.passes() > 1;
-        walk_fisher(rooms, run, Walk { load, factors: false, scalings })?;
+        walk_fisher(rooms, run, Walk { load, factors: false, scalings: true })?;
     }
-    form_gradients(rooms, run, rebuild)?;
-    Ok(failed)
+    Ok(form_gradients(rooms, run)?)
 }
 
 /// [`observe`] for a caller who chooses what enters the statistics by what is passed: all of it on the steps that are due.
@@ -198,7 +210,7 @@ pub fn observe_all<T: Scalar, R: Rooms<T>>(
     let result = observe(rooms, &mut run);
     let operations = run.counted.operations();
     let (outcome, result) = match result {
-        Ok(failed) => (after_refresh(failed), Ok(())),
+        Ok(failed) => (outcome_of(failed), Ok(())),
         Err(Stop::Refused(reason)) => (Outcome::Skipped(reason), Ok(())),
         // The batch has entered the statistics all the same.
         Err(Stop::Failed(error @ Error::RefreshFailed { layer })) => {
@@ -215,7 +227,17 @@ pub fn observe_all<T: Scalar, R: Rooms<T>>(
 /// # Errors
 /// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
 pub fn step<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Taken<T>, Stop> {
-    let outcome = after_refresh(observe(rooms, run)?);
+    let failed = observe(rooms, run)?;
+    take(rooms, run, outcome_of(failed))
+}
+
+/// Preconditions, clips and applies.
+#[inline(never)]
+fn take<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
+    run: &mut Run<'_, T>,
+    outcome: Outcome,
+) -> Result<Taken<T>, Stop> {
     let mut taken = Taken { outcome, shrink: T::ONE, held: 0, predicted: T::ZERO };
     match plan(rooms, run)? {
         Some(plan) => apply_all(rooms, run, &plan, &mut taken)?,
@@ -225,7 +247,7 @@ pub fn step<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Resu
 }
 
 /// The outcome where the refresh of a layer failed, or none did.
-fn after_refresh(failed: Option<usize>) -> Outcome {
+fn outcome_of(failed: Option<usize>) -> Outcome {
     failed.map_or(Outcome::Applied, |layer| Outcome::Degraded(Reason::NotConverged { layer }))
 }
 
@@ -292,21 +314,17 @@ fn project_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> R
 
 /// What a walk over the Fisher passes does with the gradients.
 #[derive(Clone, Copy)]
-struct Walk<T> {
+struct Walk {
     /// Loads and projects them; otherwise the rooms hold them projected.
     load: bool,
     /// Takes them into the output factors.
     factors: bool,
-    /// Takes them into the scalings, with this weight for the old value.
-    scalings: Option<T>,
+    /// Takes them into the scalings.
+    scalings: bool,
 }
 
 #[inline(never)]
-fn walk_fisher<T: Scalar, R: Rooms<T>>(
-    rooms: &mut R,
-    run: &mut Run<'_, T>,
-    walk: Walk<T>,
-) -> Result<(), Error> {
+fn walk_fisher<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>, walk: Walk) -> Result<(), Error> {
     for pass in 0..rooms.passes() {
         if walk.load {
             rooms.load(pass)?;
@@ -324,7 +342,8 @@ fn walk_fisher<T: Scalar, R: Rooms<T>>(
                 let blend = blend(room.marks().factor_share(decay));
                 room.measure_output(&mut run.counted, &run.measured, blend);
             }
-            if let Some(decay) = walk.scalings {
+            if walk.scalings {
+                let decay = scaling_decay(run);
                 if pass == 0 {
                     room.marks().advance_scalings(decay);
                 }
@@ -338,11 +357,8 @@ fn walk_fisher<T: Scalar, R: Rooms<T>>(
 
 /// Rotates every factor towards its eigenbasis; all that lives there turns along. Returns the last layer where that failed.
 #[inline(never)]
-fn refresh_all<T: Scalar, R: Rooms<T>>(
-    rooms: &mut R,
-    run: &mut Run<'_, T>,
-    effort: Effort<T>,
-) -> Result<Option<usize>, Error> {
+fn refresh_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<usize>, Error> {
+    let Some(effort) = effort(run) else { return Ok(None) };
     let (mut last_failed, mut lost) = (None, None);
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
@@ -367,11 +383,7 @@ fn refresh_all<T: Scalar, R: Rooms<T>>(
 
 /// K of every layer, and the estimators of S that are made from it or from the factors.
 #[inline(never)]
-fn form_gradients<T: Scalar, R: Rooms<T>>(
-    rooms: &mut R,
-    run: &mut Run<'_, T>,
-    rebuild: bool,
-) -> Result<(), Error> {
+fn form_gradients<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Error> {
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
@@ -380,7 +392,7 @@ fn form_gradients<T: Scalar, R: Rooms<T>>(
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
             Estimator::Kronecker => room.set_kronecker(),
             Estimator::MeanGradientRunning => {
-                let decay = scaling_decay(run, rebuild);
+                let decay = scaling_decay(run);
                 room.marks().advance_scalings(decay);
                 let blend = Blend::Move(room.marks().scaling_share(decay));
                 room.measure_mean_gradient(&mut run.counted, run.batch, blend);
@@ -396,13 +408,15 @@ fn factor_decay<T: Scalar>(run: &Run<'_, T>, shape: &Shape) -> T {
 }
 
 /// The weight of the old scalings: none for a fresh S, nor at a refresh that rebuilds it.
-fn scaling_decay<T: Scalar>(run: &Run<'_, T>, rebuild: bool) -> T {
-    let mean_gradient = run.config.estimator == Estimator::MeanGradientRunning;
-    let examples = if mean_gradient { run.batch } else { run.measured_weight };
-    if rebuild || run.config.estimator == Estimator::PerExampleFresh {
+fn scaling_decay<T: Scalar>(run: &Run<'_, T>) -> T {
+    let config = run.config;
+    let examples =
+        if config.estimator == Estimator::MeanGradientRunning { run.batch } else { run.measured_weight };
+    let rebuild = config.refresh.carry() == Carry::Rebuild && effort(run).is_some();
+    if rebuild || config.estimator == Estimator::PerExampleFresh {
         T::ZERO
     } else {
-        run.config.scalings.decay(examples)
+        config.scalings.decay(examples)
     }
 }
 
