@@ -111,7 +111,7 @@ impl<T: Scalar> LayerDamping<T> {
     pub(crate) fn denominators(&self, layer: &LayerMut<'_, T>, column: usize, out: &mut [T]) {
         match *self {
             LayerDamping::Sum(lambda) => {
-                let scalings = layer.scalings().column(column).unwrap_or_default();
+                let scalings = layer.scalings_column(column);
                 out.iter_mut().zip(scalings).for_each(|(into, s)| *into = *s + lambda);
             }
             LayerDamping::Factored { a, b } => {

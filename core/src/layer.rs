@@ -103,7 +103,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     /// Where S begins; the velocity, which is as long, ends the words.
     fn squares(&self) -> usize {
-        self.words.len().saturating_sub(2 * self.shape.parameters())
+        self.words.len().saturating_sub(2 * self.shape.rows() * self.shape.columns())
     }
 
     pub(crate) fn bases(&self) -> Bases<'_, T> {
@@ -245,13 +245,22 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     pub(crate) fn velocity_column(&self, column: usize) -> &[T] {
-        let rows = self.shape.rows();
-        self.velocity().get(column * rows..(column + 1) * rows).unwrap_or_default()
+        self.words.get(self.column(self.shape.columns() + column)).unwrap_or_default()
+    }
+
+    pub(crate) fn scalings_column(&self, column: usize) -> &[T] {
+        self.words.get(self.column(column)).unwrap_or_default()
+    }
+
+    /// Where a column of S lies, or behind them of the velocity.
+    fn column(&self, index: usize) -> Range<usize> {
+        let start = self.squares() + index * self.shape.rows();
+        start..start + self.shape.rows()
     }
 
     pub(crate) fn velocity_column_mut(&mut self, column: usize) -> Option<&mut [T]> {
-        let rows = self.shape.rows();
-        self.velocity_mut().get_mut(column * rows..(column + 1) * rows)
+        let column = self.column(self.shape.columns() + column);
+        self.words.get_mut(column)
     }
 
     fn mark(&self, mark: Mark) -> T {

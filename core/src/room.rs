@@ -152,8 +152,8 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         scalings::set_kronecker(&mut self.layer);
     }
 
-    fn refresh(&mut self, effort: Effort<T>) -> Effect {
-        refresh::refresh(&mut self.layer, &mut self.in_flight, &effort)
+    fn refresh(&mut self, effort: &Effort<T>) -> Effect {
+        refresh::refresh(&mut self.layer, &mut self.in_flight, effort)
     }
 
     fn mean_scaling(&mut self) -> T {

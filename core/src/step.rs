@@ -63,7 +63,7 @@ pub trait Stages<T: Scalar> {
     /// K = (1/N) G~ A~^T; for one example it may stay unformed.
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize);
     /// Turns both bases towards the eigenbases of their factors, and all that is held in them along.
-    fn refresh(&mut self, effort: Effort<T>) -> Effect;
+    fn refresh(&mut self, effort: &Effort<T>) -> Effect;
     /// mean(S).
     fn mean_scaling(&mut self) -> T;
     /// The traces of A and B.
@@ -359,26 +359,29 @@ fn walk_fisher<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>, walk
 #[inline(never)]
 fn refresh_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<usize>, Error> {
     let Some(effort) = effort(run) else { return Ok(None) };
-    let (mut last_failed, mut lost) = (None, None);
+    let (mut failed, mut lost) = (None, None);
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        let Effect { rotations, operations, failed } = room.refresh(effort);
-        run.progress.rotations = run.progress.rotations.saturating_add(rotations);
-        run.counted.add(operations as usize);
-        let in_a_row = room.marks().note_refresh(failed);
-        if failed {
-            last_failed = Some(index);
-        }
-        if in_a_row > MAX_FAILED_REFRESHES {
-            lost = lost.or(Some(index));
-        }
-        if run.config.refresh.carry() == Carry::Reset && !failed {
-            room.set_kronecker();
-            room.marks().fill_scaling_weight();
-        }
+        let effect = room.refresh(&effort);
+        let in_a_row = note_refresh(room, run, &effect);
+        failed = if effect.failed { Some(index) } else { failed };
+        lost = if in_a_row > MAX_FAILED_REFRESHES { lost.or(Some(index)) } else { lost };
     }
-    lost.map_or(Ok(last_failed), |layer| Err(Error::RefreshFailed { layer }))
+    lost.map_or(Ok(failed), |layer| Err(Error::RefreshFailed { layer }))
+}
+
+/// Counts the refresh of a layer; returns how many in a row have failed with it.
+#[inline(never)]
+fn note_refresh<T: Scalar>(room: &mut impl Stages<T>, run: &mut Run<'_, T>, effect: &Effect) -> u32 {
+    run.progress.rotations = run.progress.rotations.saturating_add(effect.rotations);
+    run.counted.add(effect.operations as usize);
+    let in_a_row = room.marks().note_refresh(effect.failed);
+    if run.config.refresh.carry() == Carry::Reset && !effect.failed {
+        room.set_kronecker();
+        room.marks().fill_scaling_weight();
+    }
+    in_a_row
 }
 
 /// K of every layer, and the estimators of S that are made from it or from the factors.

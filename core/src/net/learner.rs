@@ -216,8 +216,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let mut counted = Counted::new(self.kernels);
         let (loss, finite) = self.loss_of(&mut counted, inputs, &targets, batch);
         if !(finite && loss.is_finite()) {
-            let stop = Stop::Refused(self.blame(inputs));
-            return self.settle(&Err(stop), batch, loss, counted.operations());
+            return Ok(self.skip(inputs, batch, loss, counted.operations()));
         }
         let (measured, measured_weight) = self.backward(&mut counted, &targets, batch);
         // A refused batch leaves no trace; it is refused before anything else here changes.
@@ -244,8 +243,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             Ok(taken) => self.adapt(&mut operations, inputs, &targets, batch, loss, taken.predicted),
             Err(_) => None,
         };
-        let step = self.settle(&taken, batch, loss, operations)?;
-        Ok(Step { reduction_ratio, ..step })
+        self.settle(&taken, batch, operations, loss, reduction_ratio)
     }
 
     /// The outputs for one example.
@@ -421,26 +419,35 @@ impl<'a, T: Scalar> Learner<'a, T> {
         &mut self,
         taken: &Result<Taken<T>, Stop>,
         batch: usize,
-        loss: T,
         operations: u64,
+        loss: T,
+        reduction_ratio: Option<T>,
     ) -> Result<Step<T>, Error> {
-        let mut step =
-            Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio: None };
-        let mut result = Ok(());
+        let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio };
+        let mut failed = None;
         match *taken {
             Ok(Taken { outcome, shrink, held, .. }) => {
-                step = Step { outcome, shrink, held, ..step };
+                (step.outcome, step.shrink, step.held) = (outcome, shrink, held);
             }
             Err(Stop::Refused(reason)) => step.outcome = Outcome::Skipped(reason),
             // A batch whose refresh failed once too often has entered the statistics all the same.
             Err(Stop::Failed(error @ Error::RefreshFailed { layer })) => {
                 step.outcome = Outcome::Degraded(Reason::NotConverged { layer });
-                result = Err(error);
+                failed = Some(error);
             }
             Err(Stop::Failed(error)) => return Err(error),
         }
         self.finish(step.outcome, batch, operations);
-        result.map(|()| step)
+        failed.map_or(Ok(step), Err)
+    }
+
+    /// The end of a step whose forward pass was not finite.
+    #[cold]
+    #[inline(never)]
+    fn skip(&mut self, inputs: &[T], batch: usize, loss: T, operations: u64) -> Step<T> {
+        let outcome = Outcome::Skipped(self.blame(inputs));
+        self.finish(outcome, batch, operations);
+        Step { outcome, loss, shrink: T::ONE, held: 0, reduction_ratio: None }
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {

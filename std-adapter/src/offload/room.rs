@@ -294,7 +294,7 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         counted.add(2 * batch * layer.shape.parameters());
     }
 
-    fn refresh(&mut self, effort: Effort<f32>) -> Effect {
+    fn refresh(&mut self, effort: &Effort<f32>) -> Effect {
         let layer = &*self.layer;
         let (a, b) = (layer.input.view(), layer.output.view());
         let [on_a, on_b, all_a, all_b] = self.desk.measure([
