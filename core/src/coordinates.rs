@@ -127,12 +127,5 @@ fn turn_line<T: Scalar>(
     into: Coordinates,
     out: &mut [T],
 ) {
-    let size = factor.size();
-    let (x, out) = (MatrixRef::over(x, size, 1), MatrixMut::over(out, size, 1));
-    match into {
-        Coordinates::Eigenbasis => {
-            counted.product_left_transposed(out, factor.basis(), x, T::ONE, T::ZERO);
-        }
-        Coordinates::Parameter => counted.product(out, factor.basis(), x, T::ONE, T::ZERO),
-    }
+    counted.multiply(out, factor.basis(), x, 1, into == Coordinates::Eigenbasis);
 }

@@ -151,11 +151,16 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
         crate::guard::first_non_finite(self.covariance()).is_none()
     }
 
-    /// out = U^T x; with one row less in x than U has, x has a virtual 1 in the last place (the bias).
-    pub(crate) fn project(self, counted: &mut Counted<'_, T>, x: MatrixRef<'_, T>, out: &mut [T]) {
-        let (inputs, batch) = (x.rows(), x.columns());
-        let into = MatrixMut::over(out, self.size, batch);
-        counted.product_left_transposed(into, self.basis().top(inputs), x, T::ONE, T::ZERO);
+    /// out = U^T x for a batch; with one row less in x than U has, x has a virtual 1 in the last place (the bias).
+    pub(crate) fn project(
+        self,
+        counted: &mut Counted<'_, T>,
+        x: &[T],
+        inputs: usize,
+        batch: usize,
+        out: &mut [T],
+    ) {
+        counted.multiply(out, self.basis().top(inputs), x, batch, true);
         if inputs < self.size {
             for column in out.chunks_exact_mut(self.size) {
                 for (value, vector) in column.iter_mut().zip(self.basis().iter_columns()) {

@@ -95,19 +95,19 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
 
     fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if self.layer.coordinates() == Coordinates::Parameter {
-            let activations = MatrixRef::over(self.activations, self.layer.shape().inputs(), batch);
-            self.layer.input_factor().project(counted, activations, self.in_flight.activations);
-            let gradients = MatrixRef::over(self.gradients, self.layer.shape().rows(), batch);
-            self.layer.output_factor().project(counted, gradients, self.in_flight.gradients);
+            let (inputs, rows) = (self.layer.shape().inputs(), self.layer.shape().rows());
+            let (a, g) = (&mut *self.in_flight.activations, &mut *self.in_flight.gradients);
+            self.layer.input_factor().project(counted, self.activations, inputs, batch, a);
+            self.layer.output_factor().project(counted, self.gradients, rows, batch, g);
         }
     }
 
     fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
         let rows = self.layer.shape().rows();
         if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
-            let gradients =
-                MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows.max(1));
-            self.layer.output_factor().project(counted, gradients, self.in_flight.fisher_gradients);
+            let columns = self.fisher_gradients.len() / rows.max(1);
+            let out = &mut *self.in_flight.fisher_gradients;
+            self.layer.output_factor().project(counted, self.fisher_gradients, rows, columns, out);
         }
     }
 

@@ -228,7 +228,7 @@ pub fn observe_all<T: Scalar, R: Rooms<T>>(
 /// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
 pub fn step<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Taken<T>, Stop> {
     let failed = observe(rooms, run)?;
-    take(rooms, run, outcome_of(failed))
+    take(rooms, run, failed)
 }
 
 /// Preconditions, clips and applies.
@@ -236,9 +236,9 @@ pub fn step<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Resu
 fn take<T: Scalar, R: Rooms<T>>(
     rooms: &mut R,
     run: &mut Run<'_, T>,
-    outcome: Outcome,
+    failed: Option<usize>,
 ) -> Result<Taken<T>, Stop> {
-    let mut taken = Taken { outcome, shrink: T::ONE, held: 0, predicted: T::ZERO };
+    let mut taken = Taken { outcome: outcome_of(failed), shrink: T::ONE, held: 0, predicted: T::ZERO };
     match plan(rooms, run)? {
         Some(plan) => apply_all(rooms, run, &plan, &mut taken)?,
         None => taken.outcome = Outcome::Degraded(Reason::StepTooLarge),

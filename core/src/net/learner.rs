@@ -278,7 +278,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             let batch = inputs.len() / width;
             let targets = targets.slice(index * capacity, batch, outputs);
             passes::forward(&mut self.memory, counted, inputs, batch);
-            let (sum, correct) = passes::loss(&mut self.memory, self.net.loss(), &targets, batch);
+            let (sum, correct) = passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
             evaluation.loss += sum;
             if let Some(correct) = correct {
                 evaluation.correct = Some(evaluation.correct.unwrap_or(0) + correct);
@@ -304,8 +304,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
         expect_length("out", self.net.parameters(), out.len())?;
         let mut counted = Counted::new(self.kernels);
         passes::forward(&mut self.memory, &mut counted, inputs, batch);
-        let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), &targets, batch);
-        let loss = self.net.loss();
+        let (sum, _) = passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
+        let loss = &self.net.loss;
         passes::backward(
             &mut self.memory,
             &mut counted,
@@ -328,7 +328,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             return Err(Error::Empty { argument: "inputs" });
         }
         expect_length("inputs", examples.max(1) * width, inputs.len())?;
-        targets.check(self.net.loss(), self.net.outputs(), examples)?;
+        targets.check(&self.net.loss, self.net.outputs(), examples)?;
         Ok(examples)
     }
 
@@ -350,14 +350,14 @@ impl<'a, T: Scalar> Learner<'a, T> {
         targets: &Targets<'_, T>,
         batch: usize,
     ) -> (Range<usize>, usize) {
-        let loss = self.net.loss();
-        let source = &mut Source::Targets(*targets);
-        passes::backward(&mut self.memory, counted, loss, source, Side::Training, &(0..batch), batch);
+        let loss = &self.net.loss;
+        let mut source = Source::Targets(*targets);
+        passes::backward(&mut self.memory, counted, loss, &mut source, Side::Training, &(0..batch), batch);
         let mut stream = Stream::new(self.progress.seed, self.progress.steps);
         let (measured, weight) = random::measured(&self.config, &self.progress, &mut stream, batch);
         if self.config.fisher == Fisher::Sampled && !measured.is_empty() {
-            let source = &mut Source::Sampled(stream);
-            passes::backward(&mut self.memory, counted, loss, source, Side::Fisher, &measured, batch);
+            source = Source::Sampled(stream);
+            passes::backward(&mut self.memory, counted, loss, &mut source, Side::Fisher, &measured, batch);
         }
         (measured, weight)
     }
@@ -372,7 +372,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         batch: usize,
     ) -> (T, bool) {
         let finite = passes::forward(&mut self.memory, counted, inputs, batch);
-        let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
+        let (sum, _) = passes::loss(&mut self.memory, &self.net.loss, targets, batch);
         (sum / T::from_usize(batch), finite)
     }
 

@@ -50,11 +50,11 @@ pub(crate) enum Target<'a, T> {
 
 impl<'a, T: Scalar> Targets<'a, T> {
     /// Refuses wrong lengths, classes that do not exist, and classes for a loss that knows none.
-    pub(crate) fn check(&self, loss: Loss, outputs: usize, batch: usize) -> Result<(), Error> {
+    pub(crate) fn check(&self, loss: &Loss, outputs: usize, batch: usize) -> Result<(), Error> {
         match *self {
             Targets::Values(values) => expect_length("targets", outputs.saturating_mul(batch), values.len()),
             Targets::Classes(classes) => {
-                expect(loss == Loss::SoftmaxCrossEntropy, "targets")?;
+                expect(*loss == Loss::SoftmaxCrossEntropy, "targets")?;
                 expect_length("targets", batch, classes.len())?;
                 match classes.iter().position(|class| *class as usize >= outputs) {
                     Some(index) => Err(Error::OutOfRange { argument: "targets", index }),
@@ -112,8 +112,8 @@ impl Loss {
     }
 
     /// The loss of one example.
-    pub(crate) fn value<T: Scalar>(self, outputs: &[T], target: Target<'_, T>) -> T {
-        if self == Loss::SoftmaxCrossEntropy {
+    pub(crate) fn value<T: Scalar>(&self, outputs: &[T], target: Target<'_, T>) -> T {
+        if *self == Loss::SoftmaxCrossEntropy {
             let highest = highest(outputs);
             let sum = outputs.iter().fold(T::ZERO, |sum, h| sum + (*h - highest).exp());
             let log_sum = highest + sum.ln();
@@ -128,8 +128,8 @@ impl Loss {
     }
 
     /// The loss of one output, for losses that add over outputs.
-    fn term<T: Scalar>(self, h: T, target: T) -> T {
-        match self {
+    fn term<T: Scalar>(&self, h: T, target: T) -> T {
+        match *self {
             Loss::BinaryCrossEntropy => {
                 // ln(1 + e^h) = max(h, 0) + ln(1 + e^-|h|)
                 h.maximum(T::ZERO) + (-h.abs()).exp().ln_1p() - target * h
@@ -143,11 +143,11 @@ impl Loss {
     }
 
     /// The gradient of one example with respect to its outputs.
-    pub(crate) fn gradient<T: Scalar>(self, outputs: &[T], target: Target<'_, T>, out: &mut [T]) {
+    pub(crate) fn gradient<T: Scalar>(&self, outputs: &[T], target: Target<'_, T>, out: &mut [T]) {
         self.means(outputs, out);
         for (index, value) in out.iter_mut().enumerate() {
             *value -= target.value(index);
-            if let Loss::Huber(width) = self {
+            if let Loss::Huber(width) = *self {
                 let width = T::from_f64(width);
                 *value = value.maximum(-width).minimum(width);
             }
@@ -155,8 +155,8 @@ impl Loss {
     }
 
     /// A gradient whose second moment is the Fisher's.
-    pub(crate) fn sampled_gradient<T: Scalar>(self, outputs: &[T], stream: &mut Stream, out: &mut [T]) {
-        if self == Loss::SoftmaxCrossEntropy {
+    pub(crate) fn sampled_gradient<T: Scalar>(&self, outputs: &[T], stream: &mut Stream, out: &mut [T]) {
+        if *self == Loss::SoftmaxCrossEntropy {
             self.means(outputs, out);
             let mut left: T = stream.uniform();
             let mut drawn = None;
@@ -176,8 +176,8 @@ impl Loss {
     }
 
     /// Pass `pass` of those whose squares add up to the Fisher.
-    pub(crate) fn exact_gradient<T: Scalar>(self, outputs: &[T], pass: usize, out: &mut [T]) {
-        if self == Loss::SoftmaxCrossEntropy {
+    pub(crate) fn exact_gradient<T: Scalar>(&self, outputs: &[T], pass: usize, out: &mut [T]) {
+        if *self == Loss::SoftmaxCrossEntropy {
             self.means(outputs, out);
             if let Some(value) = out.get_mut(pass) {
                 let root = value.sqrt();
@@ -198,8 +198,8 @@ impl Loss {
     }
 
     /// The mean of the model's own distribution: h, softmax h, or sigmoid h.
-    fn means<T: Scalar>(self, outputs: &[T], out: &mut [T]) {
-        match self {
+    fn means<T: Scalar>(&self, outputs: &[T], out: &mut [T]) {
+        match *self {
             Loss::SquaredError | Loss::Huber(_) => {
                 out.iter_mut().zip(outputs).for_each(|(p, h)| *p = *h);
             }
@@ -214,8 +214,8 @@ impl Loss {
     }
 
     /// The square root of the Fisher of one output, for losses with a diagonal one.
-    fn root<T: Scalar>(self, h: T) -> T {
-        match self {
+    fn root<T: Scalar>(&self, h: T) -> T {
+        match *self {
             Loss::BinaryCrossEntropy => (sigmoid(h) * sigmoid(-h)).sqrt(),
             Loss::Huber(width) => {
                 let width = T::from_f64(width);
@@ -230,8 +230,8 @@ impl Loss {
 
     /// Whether the largest output names the target's class; for one sigmoid, whether it lies on the right side.
     /// `None` for losses without classes.
-    pub(crate) fn is_correct<T: Scalar>(self, outputs: &[T], target: Target<'_, T>) -> Option<bool> {
-        match self {
+    pub(crate) fn is_correct<T: Scalar>(&self, outputs: &[T], target: Target<'_, T>) -> Option<bool> {
+        match *self {
             Loss::SoftmaxCrossEntropy => {
                 let expected = match target {
                     Target::Class(class) => Some(class),

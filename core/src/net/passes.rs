@@ -41,26 +41,6 @@ impl Side {
     }
 }
 
-/// out = left x, or left^T x, for so many columns: from slices, so that the callers hold no matrices on the stack.
-#[inline(never)]
-fn multiply<T: Scalar>(
-    counted: &mut Counted<'_, T>,
-    out: &mut [T],
-    left: MatrixRef<'_, T>,
-    x: &[T],
-    columns: usize,
-    transposed: bool,
-) {
-    let (rows, terms) =
-        if transposed { (left.columns(), left.rows()) } else { (left.rows(), left.columns()) };
-    let (out, x) = (MatrixMut::over(out, rows, columns), MatrixRef::over(x, terms, columns));
-    if transposed {
-        counted.product_left_transposed(out, left, x, T::ONE, T::ZERO);
-    } else {
-        counted.product(out, left, x, T::ONE, T::ZERO);
-    }
-}
-
 impl<T: Scalar> Slot<'_, T> {
     /// z of this layer from the outputs of the layer below.
     #[inline(never)]
@@ -76,12 +56,12 @@ impl<T: Scalar> Slot<'_, T> {
                 Slice::ProjectedGradients,
                 Slice::ProjectedActivations,
             ]);
-            layer.input_factor().project(counted, MatrixRef::over(below, shape.inputs(), batch), projected);
-            multiply(counted, turned, weights, projected, batch, false);
-            multiply(counted, z, layer.output_factor().basis(), turned, batch, false);
+            layer.input_factor().project(counted, below, shape.inputs(), batch, projected);
+            counted.multiply(turned, weights, projected, batch, false);
+            counted.multiply(z, layer.output_factor().basis(), turned, batch, false);
         } else {
             let [z] = workspace.slices([Slice::PreActivations]);
-            multiply(counted, z, weights.left(shape.inputs()), below, batch, false);
+            counted.multiply(z, weights.left(shape.inputs()), below, batch, false);
             if let (true, Some(bias)) = (shape.bias(), weights.column(shape.inputs())) {
                 for column in z.chunks_exact_mut(shape.rows().max(1)) {
                     column.iter_mut().zip(bias).for_each(|(z, b)| *z += *b);
@@ -115,7 +95,7 @@ impl<T: Scalar> Slot<'_, T> {
     }
 
     /// Takes the gradients of this layer down: to g~ in the eigenbasis, and where there is a layer below, to its dL/dh.
-    #[inline(never)]
+    #[inline(always)]
     fn take_down(
         &mut self,
         counted: &mut Counted<'_, T>,
@@ -133,12 +113,12 @@ impl<T: Scalar> Slot<'_, T> {
         let below = below.and_then(|below| below.get_mut(..shape.inputs() * count));
         if layer.coordinates() == Coordinates::Eigenbasis {
             let projected = projected.get_mut(..m * count).unwrap_or_default();
-            layer.output_factor().project(counted, MatrixRef::over(gradients, m, count), projected);
+            layer.output_factor().project(counted, gradients, m, count, projected);
             let (Some(below), Some(turned)) = (below, scratch.get_mut(..n * count)) else { return };
-            multiply(counted, turned, weights, projected, count, true);
-            multiply(counted, below, layer.input_factor().basis().top(shape.inputs()), turned, count, false);
+            counted.multiply(turned, weights, projected, count, true);
+            counted.multiply(below, layer.input_factor().basis().top(shape.inputs()), turned, count, false);
         } else if let Some(below) = below {
-            multiply(counted, below, weights.left(shape.inputs()), gradients, count, true);
+            counted.multiply(below, weights.left(shape.inputs()), gradients, count, true);
         }
     }
 }
@@ -165,7 +145,7 @@ pub(crate) fn forward<T: Scalar>(
 /// The summed loss of the examples whose outputs the last forward pass left.
 pub(crate) fn loss<T: Scalar>(
     memory: &mut Memory<'_, T>,
-    loss: Loss,
+    loss: &Loss,
     targets: &Targets<'_, T>,
     batch: usize,
 ) -> (T, Option<usize>) {
@@ -178,7 +158,7 @@ pub(crate) fn loss<T: Scalar>(
 pub(crate) fn backward<T: Scalar>(
     memory: &mut Memory<'_, T>,
     counted: &mut Counted<'_, T>,
-    loss: Loss,
+    loss: &Loss,
     source: &mut Source<'_, T>,
     side: Side,
     examples: &Range<usize>,
@@ -197,7 +177,7 @@ pub(crate) fn backward<T: Scalar>(
 #[inline(never)]
 fn at_outputs<T: Scalar>(
     memory: &mut Memory<'_, T>,
-    loss: Loss,
+    loss: &Loss,
     source: &mut Source<'_, T>,
     side: Side,
     examples: &Range<usize>,

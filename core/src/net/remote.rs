@@ -49,7 +49,7 @@ pub fn examples<T: Scalar>(net: &Net<'_>, inputs: &[T], targets: &Targets<'_, T>
         return Err(Error::Empty { argument: "inputs" });
     }
     expect_length("inputs", batch.max(1) * width, inputs.len())?;
-    targets.check(net.loss(), net.outputs(), batch)?;
+    targets.check(&net.loss, net.outputs(), batch)?;
     Ok(batch)
 }
 
@@ -122,7 +122,7 @@ pub fn step<T: Scalar, B: Body<T>>(
 impl Loss {
     /// The summed loss of a batch from its outputs, one column an example, and how many are classified correctly, where
     /// there are classes.
-    pub fn sum<T: Scalar>(self, outputs: &[T], targets: Targets<'_, T>, width: usize) -> (T, Option<usize>) {
+    pub fn sum<T: Scalar>(&self, outputs: &[T], targets: Targets<'_, T>, width: usize) -> (T, Option<usize>) {
         let (mut sum, mut correct) = (T::ZERO, None);
         for (index, outputs) in outputs.chunks_exact(width.max(1)).enumerate() {
             let target = targets.example(index, width);
@@ -136,7 +136,7 @@ impl Loss {
 
     /// The gradients at the outputs of a range of a batch's examples: `outputs` and `out` have one column for each of these.
     pub fn gradients<T: Scalar>(
-        self,
+        &self,
         source: &mut Source<'_, T>,
         outputs: &[T],
         examples: &Range<usize>,

@@ -47,7 +47,7 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
 
     fn load(&mut self, pass: usize) -> Result<(), Error> {
         if self.fisher == Fisher::Exact {
-            let loss = self.net.loss();
+            let loss = &self.net.loss;
             passes::backward(
                 self.memory,
                 &mut self.counted,
