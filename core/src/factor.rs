@@ -151,7 +151,9 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
         crate::guard::first_non_finite(self.covariance()).is_none()
     }
 
-    /// out = U^T x for a batch; with one row less in x than U has, x has a virtual 1 in the last place (the bias).
+    /// out = U^T x for a batch; with one row less in x than U has, x has a virtual 1 in the last place (the bias). Inlined, so
+    /// that no frame of it lies below the product.
+    #[inline(always)]
     pub(crate) fn project(
         self,
         counted: &mut Counted<'_, T>,
@@ -161,6 +163,11 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
         out: &mut [T],
     ) {
         counted.multiply(out, self.basis().top(inputs), x, batch, true);
+        self.add_bias(inputs, out);
+    }
+
+    #[inline(never)]
+    fn add_bias(self, inputs: usize, out: &mut [T]) {
         if inputs < self.size {
             for column in out.chunks_exact_mut(self.size) {
                 for (value, vector) in column.iter_mut().zip(self.basis().iter_columns()) {

@@ -244,10 +244,6 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         self.words.get_mut(self.squares() + self.shape.parameters()..).unwrap_or_default()
     }
 
-    pub(crate) fn velocity_column(&self, column: usize) -> &[T] {
-        self.words.get(self.column(self.shape.columns() + column)).unwrap_or_default()
-    }
-
     pub(crate) fn scalings_column(&self, column: usize) -> &[T] {
         self.words.get(self.column(column)).unwrap_or_default()
     }

@@ -178,8 +178,9 @@ fn columns<T: Scalar>(scratch: &mut [T], rows: usize) -> Option<(&mut [T], &mut 
     Some((k, rest.get_mut(..rows)?))
 }
 
-/// Looks at K and D without writing any state, at the reach only where it is asked for. `scratch`: 2 m words.
-#[inline(never)]
+/// Looks at K and D without writing any state, at the reach only where it is asked for. `scratch`: 2 m words. Inlined, since a
+/// room calls it on the deepest path of a step.
+#[inline(always)]
 pub(crate) fn survey<T: Scalar>(
     layer: &LayerMut<'_, T>,
     gradient: Gradient<'_, T>,
@@ -199,9 +200,9 @@ pub(crate) fn survey<T: Scalar>(
     };
     let Some((k, d)) = columns(scratch, layer.shape().rows()) else { return survey };
     let mut spread = T::ZERO;
-    for (column, a) in layer.input_factor().values().enumerate() {
+    let velocities = layer.velocity().chunks_exact(k.len().max(1));
+    for ((column, a), velocity) in layer.input_factor().values().enumerate().zip(velocities) {
         damping.denominators(layer, column, d);
-        let velocity = layer.velocity_column(column);
         k.iter_mut().zip(velocity).for_each(|(square, v)| *square = *v * *v);
         survey.velocity_length += dot(k, d);
         gradient.column(column, k);

@@ -164,6 +164,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         (self.layer.input_factor().trace(), self.layer.output_factor().trace())
     }
 
+    #[inline(never)]
     fn survey(&mut self, damping: LayerDamping<T>, with_reach: bool) -> Survey<T> {
         let (layer, k, weights, scratch) = self.parts();
         precondition::survey(layer, k, damping, weights, scratch, with_reach)

@@ -239,7 +239,8 @@ fn take<T: Scalar, R: Rooms<T>>(
     failed: Option<usize>,
 ) -> Result<Taken<T>, Stop> {
     let mut taken = Taken { outcome: outcome_of(failed), shrink: T::ONE, held: 0, predicted: T::ZERO };
-    match plan(rooms, run)? {
+    let look = look(rooms, run)?;
+    match plan(run, &look) {
         Some(plan) => apply_all(rooms, run, &plan, &mut taken)?,
         None => taken.outcome = Outcome::Degraded(Reason::StepTooLarge),
     }
@@ -437,20 +438,36 @@ pub fn damping_of<T: Scalar>(
     })
 }
 
-/// The numbers of the step, or `None` if it would overflow. Looks at all layers, and writes nothing but the running means of
-/// their reach and of the length.
+/// What all layers say before the step.
+struct Look<T> {
+    length: T,
+    agreement: T,
+    velocity_length: T,
+    /// Whether no weight and no velocity would overflow.
+    safe: bool,
+    /// Of the net.
+    outputs: usize,
+    /// Of the net.
+    parameters: usize,
+}
+
+/// The weight of this step in the running means of its length and of the reach.
+fn share_of_step<T: Scalar>(run: &Run<'_, T>) -> T {
+    run.progress.share(run.config.scalings.decay(run.batch))
+}
+
+/// Looks at all layers, and writes nothing but the mean of S and the running mean of the reach.
 #[inline(never)]
-fn plan<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<Plan<T>>, Error> {
+fn look<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Look<T>, Error> {
     let config = run.config;
-    let mut plan = Plan {
-        learning_rate: config.learning_rate,
-        momentum: config.momentum,
-        weight_decay: config.weight_decay,
-        shrink: T::ONE,
+    let mut look = Look {
+        length: T::ZERO,
+        agreement: T::ZERO,
+        velocity_length: T::ZERO,
+        safe: true,
+        outputs: 0,
+        parameters: 0,
     };
-    let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
-    let (mut outputs, mut parameters) = (0, 0);
-    let share = run.progress.share(config.scalings.decay(run.batch));
     // A turn keeps the sum of S, so that its mean moves only with the statistics, or where a refresh replaces S.
     let replaced = config.refresh.carry() == Carry::Reset;
     let moved = replaced || !run.measured.is_empty() || !config.estimator.is_per_example();
@@ -459,29 +476,60 @@ fn plan<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<O
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        let shape = room.shape();
-        let known = !moved && room.marks().noted_mean_scaling() > T::ZERO;
-        if config.damping.uses_mean() && !known {
+        if config.damping.uses_mean() && (moved || !(room.marks().noted_mean_scaling() > T::ZERO)) {
             let mean = room.mean_scaling();
             room.marks().note_mean_scaling(mean);
-            run.counted.add(shape.parameters());
+            run.counted.add(room.shape().parameters());
         }
         let damping = damping_of(room, config, run.progress);
         let survey = room.survey(damping, with_reach);
-        // Unshrunk, so a clip can only make it safer.
-        safe &= survey.is_safe(&plan, &shape);
-        length += survey.length;
-        agreement += survey.agreement;
-        velocity_length += survey.velocity_length;
-        outputs = shape.rows();
-        parameters += shape.parameters();
-        run.counted.add(SURVEY * shape.parameters());
-        if with_reach {
-            room.marks().note_reach(survey.reach, share);
-            run.counted.add(2 * shape.parameters());
-        }
+        note_survey(room, run, &survey, with_reach, &mut look);
     }
+    Ok(look)
+}
+
+/// Adds the survey of a layer to the look at all.
+#[inline(never)]
+fn note_survey<T: Scalar>(
+    room: &mut impl Stages<T>,
+    run: &mut Run<'_, T>,
+    survey: &Survey<T>,
+    with_reach: bool,
+    look: &mut Look<T>,
+) {
+    let shape = room.shape();
+    // Unshrunk, so a clip can only make it safer.
+    look.safe &= survey.is_safe(&unshrunk(run.config), &shape);
+    look.length += survey.length;
+    look.agreement += survey.agreement;
+    look.velocity_length += survey.velocity_length;
+    look.outputs = shape.rows();
+    look.parameters += shape.parameters();
+    run.counted.add(SURVEY * shape.parameters());
+    if with_reach {
+        room.marks().note_reach(survey.reach, share_of_step(run));
+        run.counted.add(2 * shape.parameters());
+    }
+}
+
+/// The step that nothing shortens.
+fn unshrunk<T: Scalar>(config: &Config<T>) -> Plan<T> {
+    Plan {
+        learning_rate: config.learning_rate,
+        momentum: config.momentum,
+        weight_decay: config.weight_decay,
+        shrink: T::ONE,
+    }
+}
+
+/// The numbers of the step, or `None` if it would overflow. Notes the running mean of the length.
+#[inline(never)]
+fn plan<T: Scalar>(run: &mut Run<'_, T>, look: &Look<T>) -> Option<Plan<T>> {
+    let config = run.config;
+    let mut plan = unshrunk(config);
+    let Look { length, agreement, velocity_length, .. } = *look;
     let mut judged = length.sqrt();
+    let share = share_of_step(run);
     run.progress.note_length(judged, share);
     // A loss below zero (targets that are no probabilities) leaves no budget, and no root of a negative number.
     let share_of_loss =
@@ -493,7 +541,7 @@ fn plan<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<O
         Clip::ShareOfLoss(share) => Some(share_of_loss(share)),
         Clip::PerParameter(kappa) => {
             judged = run.progress.mean_length.maximum(judged / T::from_f64(3.0));
-            Some(share_of_loss(kappa * T::from_usize(outputs) / T::from_usize(parameters)))
+            Some(share_of_loss(kappa * T::from_usize(look.outputs) / T::from_usize(look.parameters)))
         }
     };
     if let Some(budget) = budget {
@@ -508,5 +556,5 @@ fn plan<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<O
         // A length beyond the range gives no number; the opposed velocity then stops.
         plan.momentum *= if cosine >= -T::ONE { T::ONE + cosine } else { T::ZERO };
     }
-    Ok(if safe && length.is_finite() { Some(plan) } else { None })
+    if look.safe && length.is_finite() { Some(plan) } else { None }
 }

@@ -214,11 +214,13 @@ impl<'a, T: Scalar> Learner<'a, T> {
     pub fn step(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Step<T>, Error> {
         let batch = self.check_batch(inputs, &targets)?;
         let mut counted = Counted::new(self.kernels);
-        let (loss, finite) = self.loss_of(&mut counted, inputs, &targets, batch);
+        let finite = passes::forward(&mut self.memory, &mut counted, inputs, batch);
+        let loss = self.loss_of(&targets, batch);
         if !(finite && loss.is_finite()) {
             return Ok(self.skip(inputs, batch, loss, counted.operations()));
         }
-        let (measured, measured_weight) = self.backward(&mut counted, &targets, batch);
+        self.training_gradients(&mut counted, &targets, batch);
+        let (measured, measured_weight) = self.fisher_gradients(&mut counted, batch);
         // A refused batch leaves no trace; it is refused before anything else here changes.
         let Progress { mean_loss, mean_loss_weight, .. } = self.progress;
         self.progress.note_loss(loss, self.config.scalings.decay(batch));
@@ -341,39 +343,30 @@ impl<'a, T: Scalar> Learner<'a, T> {
         Ok(batch)
     }
 
-    /// The training gradients, and those for sampled targets of the examples that enter the statistics: these, and their
-    /// weight.
+    /// The training gradients.
     #[inline(never)]
-    fn backward(
-        &mut self,
-        counted: &mut Counted<'_, T>,
-        targets: &Targets<'_, T>,
-        batch: usize,
-    ) -> (Range<usize>, usize) {
-        let loss = &self.net.loss;
-        let mut source = Source::Targets(*targets);
-        passes::backward(&mut self.memory, counted, loss, &mut source, Side::Training, &(0..batch), batch);
+    fn training_gradients(&mut self, counted: &mut Counted<'_, T>, targets: &Targets<'_, T>, batch: usize) {
+        let (loss, source) = (&self.net.loss, &mut Source::Targets(*targets));
+        passes::backward(&mut self.memory, counted, loss, source, Side::Training, &(0..batch), batch);
+    }
+
+    /// Which examples enter the statistics, and their weight; their gradients for sampled targets.
+    #[inline(never)]
+    fn fisher_gradients(&mut self, counted: &mut Counted<'_, T>, batch: usize) -> (Range<usize>, usize) {
         let mut stream = Stream::new(self.progress.seed, self.progress.steps);
         let (measured, weight) = random::measured(&self.config, &self.progress, &mut stream, batch);
         if self.config.fisher == Fisher::Sampled && !measured.is_empty() {
-            source = Source::Sampled(stream);
-            passes::backward(&mut self.memory, counted, loss, &mut source, Side::Fisher, &measured, batch);
+            let (loss, source) = (&self.net.loss, &mut Source::Sampled(stream));
+            passes::backward(&mut self.memory, counted, loss, source, Side::Fisher, &measured, batch);
         }
         (measured, weight)
     }
 
-    /// The mean loss of a batch, and whether its pre-activations are finite.
+    /// The mean loss of the batch whose outputs the last forward pass left.
     #[inline(never)]
-    fn loss_of(
-        &mut self,
-        counted: &mut Counted<'_, T>,
-        inputs: &[T],
-        targets: &Targets<'_, T>,
-        batch: usize,
-    ) -> (T, bool) {
-        let finite = passes::forward(&mut self.memory, counted, inputs, batch);
+    fn loss_of(&mut self, targets: &Targets<'_, T>, batch: usize) -> T {
         let (sum, _) = passes::loss(&mut self.memory, &self.net.loss, targets, batch);
-        (sum / T::from_usize(batch), finite)
+        sum / T::from_usize(batch)
     }
 
     /// Why a forward pass was not finite: inputs, weights, or what they make together.
@@ -406,7 +399,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
             return None;
         }
         let mut counted = Counted::new(self.kernels);
-        let change = self.loss_of(&mut counted, inputs, targets, batch).0 - loss;
+        passes::forward(&mut self.memory, &mut counted, inputs, batch);
+        let change = self.loss_of(targets, batch) - loss;
         *operations = operations.saturating_add(counted.operations());
         self.progress.damping_multiplier =
             adaptation.next(self.progress.damping_multiplier, change, predicted);

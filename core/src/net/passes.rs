@@ -113,7 +113,7 @@ impl<T: Scalar> Slot<'_, T> {
         let below = below.and_then(|below| below.get_mut(..shape.inputs() * count));
         if layer.coordinates() == Coordinates::Eigenbasis {
             let projected = projected.get_mut(..m * count).unwrap_or_default();
-            layer.output_factor().project(counted, gradients, m, count, projected);
+            counted.multiply(projected, layer.output_factor().basis(), gradients, count, true);
             let (Some(below), Some(turned)) = (below, scratch.get_mut(..n * count)) else { return };
             counted.multiply(turned, weights, projected, count, true);
             counted.multiply(below, layer.input_factor().basis().top(shape.inputs()), turned, count, false);
