@@ -290,9 +290,16 @@ fn gate<T: Scalar, R: Rooms<T>>(rooms: &mut R, batch: usize, measuring: bool) ->
         if measuring {
             rooms.load(pass)?;
         }
-        for index in 0..rooms.layers() {
-            opened(&mut rooms.room(index))?.check(index, batch).map_err(Stop::Refused)?;
-        }
+        check_all(rooms, batch)?;
+    }
+    Ok(())
+}
+
+/// A function of its own, as [`walk_layers`] is, so that no room is open on the stack while a pass is loaded.
+#[inline(never)]
+fn check_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, batch: usize) -> Result<(), Stop> {
+    for index in 0..rooms.layers() {
+        opened(&mut rooms.room(index))?.check(index, batch).map_err(Stop::Refused)?;
     }
     Ok(())
 }
@@ -330,27 +337,38 @@ fn walk_fisher<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>, walk
         if walk.load {
             rooms.load(pass)?;
         }
-        // Later passes are further terms of the same mean.
-        let blend = |share| if pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
-        for index in 0..rooms.layers() {
-            let mut room = rooms.room(index);
-            let room = opened(&mut room)?;
-            if walk.load {
-                room.project_fisher(&mut run.counted);
+        walk_layers(rooms, run, walk, pass)?;
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn walk_layers<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
+    run: &mut Run<'_, T>,
+    walk: Walk,
+    pass: usize,
+) -> Result<(), Error> {
+    // Later passes are further terms of the same mean.
+    let blend = |share| if pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
+    for index in 0..rooms.layers() {
+        let mut room = rooms.room(index);
+        let room = opened(&mut room)?;
+        if walk.load {
+            room.project_fisher(&mut run.counted);
+        }
+        if walk.factors {
+            let decay = factor_decay(run, &room.shape());
+            let blend = blend(room.marks().factor_share(decay));
+            room.measure_output(&mut run.counted, &run.measured, blend);
+        }
+        if walk.scalings {
+            let decay = scaling_decay(run);
+            if pass == 0 {
+                room.marks().advance_scalings(decay);
             }
-            if walk.factors {
-                let decay = factor_decay(run, &room.shape());
-                let blend = blend(room.marks().factor_share(decay));
-                room.measure_output(&mut run.counted, &run.measured, blend);
-            }
-            if walk.scalings {
-                let decay = scaling_decay(run);
-                if pass == 0 {
-                    room.marks().advance_scalings(decay);
-                }
-                let blend = blend(room.marks().scaling_share(decay));
-                room.measure_scalings(&mut run.counted, &run.measured, blend);
-            }
+            let blend = blend(room.marks().scaling_share(decay));
+            room.measure_scalings(&mut run.counted, &run.measured, blend);
         }
     }
     Ok(())

@@ -45,6 +45,7 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
         Loss::passes(self.fisher, self.net.outputs())
     }
 
+    #[inline(always)]
     fn load(&mut self, pass: usize) -> Result<(), Error> {
         if self.fisher == Fisher::Exact {
             let loss = &self.net.loss;
