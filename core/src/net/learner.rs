@@ -280,9 +280,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
             let batch = inputs.len() / width;
             let targets = targets.slice(index * capacity, batch, outputs);
             passes::forward(&mut self.memory, counted, inputs, batch);
-            let (sum, correct) = passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
-            evaluation.loss += sum;
-            if let Some(correct) = correct {
+            evaluation.loss += passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
+            if let Some(correct) = passes::correct(&mut self.memory, &self.net.loss, &targets, batch) {
                 evaluation.correct = Some(evaluation.correct.unwrap_or(0) + correct);
             }
         }
@@ -306,7 +305,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         expect_length("out", self.net.parameters(), out.len())?;
         let mut counted = Counted::new(self.kernels);
         passes::forward(&mut self.memory, &mut counted, inputs, batch);
-        let (sum, _) = passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
+        let sum = passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
         let loss = &self.net.loss;
         passes::backward(
             &mut self.memory,
@@ -365,8 +364,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// The mean loss of the batch whose outputs the last forward pass left.
     #[inline(never)]
     fn loss_of(&mut self, targets: &Targets<'_, T>, batch: usize) -> T {
-        let (sum, _) = passes::loss(&mut self.memory, &self.net.loss, targets, batch);
-        sum / T::from_usize(batch)
+        passes::loss(&mut self.memory, &self.net.loss, targets, batch) / T::from_usize(batch)
     }
 
     /// Why a forward pass was not finite: inputs, weights, or what they make together.

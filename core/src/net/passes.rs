@@ -148,9 +148,25 @@ pub(crate) fn loss<T: Scalar>(
     loss: &Loss,
     targets: &Targets<'_, T>,
     batch: usize,
-) -> (T, Option<usize>) {
-    let width = memory.layers().last().map_or(0, |last| last.shape().outputs());
-    memory.outputs(batch).map_or((T::ZERO, None), |outputs| loss.sum(outputs, *targets, width))
+) -> T {
+    let width = width(memory);
+    memory.outputs(batch).map_or(T::ZERO, |outputs| loss.sum(outputs, *targets, width))
+}
+
+/// How many of these are classified correctly, where there are classes.
+pub(crate) fn correct<T: Scalar>(
+    memory: &mut Memory<'_, T>,
+    loss: &Loss,
+    targets: &Targets<'_, T>,
+    batch: usize,
+) -> Option<usize> {
+    let width = width(memory);
+    loss.correct(memory.outputs(batch)?, *targets, width)
+}
+
+/// Of the outputs.
+fn width<T: Scalar>(memory: &Memory<'_, T>) -> usize {
+    memory.layers().last().map_or(0, |last| last.shape().outputs())
 }
 
 /// Fills the gradients of one side in every layer, from the output to the input, for a range of the batch's examples.

@@ -120,18 +120,18 @@ pub fn step<T: Scalar, B: Body<T>>(
 }
 
 impl Loss {
-    /// The summed loss of a batch from its outputs, one column an example, and how many are classified correctly, where
-    /// there are classes.
-    pub fn sum<T: Scalar>(&self, outputs: &[T], targets: Targets<'_, T>, width: usize) -> (T, Option<usize>) {
-        let (mut sum, mut correct) = (T::ZERO, None);
-        for (index, outputs) in outputs.chunks_exact(width.max(1)).enumerate() {
-            let target = targets.example(index, width);
-            sum += self.value(outputs, target);
-            if let Some(right) = self.is_correct(outputs, target) {
-                correct = Some(correct.unwrap_or(0) + usize::from(right));
-            }
-        }
-        (sum, correct)
+    /// The summed loss of a batch from its outputs, one column an example.
+    pub fn sum<T: Scalar>(&self, outputs: &[T], targets: Targets<'_, T>, width: usize) -> T {
+        let examples = outputs.chunks_exact(width.max(1)).enumerate();
+        examples.fold(T::ZERO, |sum, (index, outputs)| sum + self.value(outputs, targets.example(index, width)))
+    }
+
+    /// How many of these are classified correctly; `None` for losses without classes.
+    pub fn correct<T: Scalar>(&self, outputs: &[T], targets: Targets<'_, T>, width: usize) -> Option<usize> {
+        let mut examples = outputs.chunks_exact(width.max(1)).enumerate();
+        examples.try_fold(0, |correct, (index, outputs)| {
+            self.is_correct(outputs, targets.example(index, width)).map(|right| correct + usize::from(right))
+        })
     }
 
     /// The gradients at the outputs of a range of a batch's examples: `outputs` and `out` have one column for each of these.

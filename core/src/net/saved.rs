@@ -125,6 +125,7 @@ impl<T: Scalar> Learner<'_, T> {
             let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.into_words().1) else { return };
             layer.marks().set_coordinates(coordinates);
         }
-        self.initialize(Initialization::GlorotUniform);
+        // In a fresh basis these are W~ as well.
+        self.draw_weights(Initialization::GlorotUniform);
     }
 }

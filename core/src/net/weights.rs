@@ -13,19 +13,29 @@ use crate::{
 impl<T: Scalar> Learner<'_, T> {
     /// Draws all weights anew from the seed.
     pub fn initialize(&mut self, initialization: Initialization) {
+        self.draw_weights(initialization);
+        // In a fresh basis W~ is W, to the bit.
+        if self.progress.steps == 0 {
+            return;
+        }
         let mut counted = Counted::new(self.kernels);
         let (slots, scratch) = self.memory.slots(0);
-        for (index, slot) in slots.enumerate() {
-            // The complement keeps these streams apart from those of the steps.
-            let mut stream = Stream::new(!self.progress.seed, index as u64);
+        for slot in slots {
             let shape = *slot.dense.shape();
             let (weights, state) = slot.into_words();
-            initialization.fill(&shape, &mut stream, weights);
             let Ok(layer) = LayerMut::new(shape, state) else { return };
-            // In a fresh basis W~ is W, to the bit.
-            if layer.coordinates() == Coordinates::Eigenbasis && self.progress.steps > 0 {
+            if layer.coordinates() == Coordinates::Eigenbasis {
                 coordinates::turn(&layer, &mut counted, weights, Coordinates::Eigenbasis, scratch);
             }
+        }
+    }
+
+    /// Draws W of every layer, in parameter coordinates.
+    pub(super) fn draw_weights(&mut self, initialization: Initialization) {
+        for (index, slot) in self.memory.slots(0).0.enumerate() {
+            // The complement keeps these streams apart from those of the steps.
+            let mut stream = Stream::new(!self.progress.seed, index as u64);
+            initialization.fill(slot.dense.shape(), &mut stream, slot.into_words().0);
         }
     }
 
