@@ -84,14 +84,13 @@ impl<T: Scalar> Averaging<T> {
         }
     }
 
-    fn check(&self, argument: &'static str) -> Result<(), Error> {
-        let lasts = |memory: T| memory > T::ZERO && memory.is_finite();
-        let holds = match *self {
-            Averaging::Decay(decay) => decay >= T::ZERO && decay < T::ONE,
-            Averaging::Memory(memory) => lasts(memory),
-            Averaging::PerLine { least, per_line } => lasts(least) && lasts(per_line),
-        };
-        expect(holds, argument)
+    /// What [`Config::check`] looks at: a fixed weight, a memory, and one for each line; harmless where there is none.
+    fn settings(self) -> [T; 3] {
+        match self {
+            Averaging::Decay(decay) => [decay, T::ONE, T::ONE],
+            Averaging::Memory(memory) => [T::ZERO, memory, T::ONE],
+            Averaging::PerLine { least, per_line } => [T::ZERO, least, per_line],
+        }
     }
 }
 
@@ -160,19 +159,18 @@ impl<T: Scalar> Refresh<T> {
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
-        let threshold = match *self {
-            Self::Rotations { per_line, threshold, .. } => {
-                expect(per_line >= T::ZERO && per_line.is_finite(), "refresh.per_line")?;
-                threshold
-            }
-            Self::Periodic { period, limits, .. } => {
-                expect(period > 0, "refresh.period")?;
-                expect(limits.sweeps > 0, "refresh.limits.sweeps")?;
-                limits.threshold
-            }
-        };
-        expect(threshold >= T::ZERO && threshold.is_finite(), "refresh.threshold")
+    /// What [`Config::check`] looks at: the rotations for each line, the threshold, the period, and the sweeps; harmless where
+    /// there are none.
+    fn settings(&self) -> [T; 4] {
+        match *self {
+            Self::Rotations { per_line, threshold, .. } => [per_line, threshold, T::ONE, T::ONE],
+            Self::Periodic { period, limits, .. } => [
+                T::ZERO,
+                limits.threshold,
+                T::from_usize(period as usize),
+                T::from_usize(limits.sweeps as usize),
+            ],
+        }
     }
 }
 
@@ -381,36 +379,92 @@ impl<T: Scalar> Config<T> {
     /// # Errors
     /// [`Error::OutOfRange`] naming the setting.
     pub fn check(&self) -> Result<(), Error> {
-        expect(self.learning_rate > T::ZERO && self.learning_rate.is_finite(), "learning_rate")?;
-        expect(self.momentum >= T::ZERO && self.momentum < T::ONE, "momentum")?;
-        expect(
-            self.weight_decay >= T::ZERO && self.weight_decay * self.learning_rate < T::ONE,
-            "weight_decay",
-        )?;
-        match self.clip {
-            Clip::None => {}
-            Clip::Fixed(r) | Clip::PerExample(r) | Clip::ShareOfLoss(r) | Clip::PerParameter(r) => {
-                expect(r > T::ZERO && r.is_finite(), "clip")?;
-            }
-        }
-        if let Some(reach) = self.reach {
-            expect(reach > T::ZERO && reach.is_finite(), "reach")?;
-        }
-        self.damping.check()?;
+        let clip = match self.clip {
+            Clip::None => T::ONE,
+            Clip::Fixed(r) | Clip::PerExample(r) | Clip::ShareOfLoss(r) | Clip::PerParameter(r) => r,
+        };
         // Factored damping damps the two factors, so it needs S to be their product.
         let factored = matches!(self.damping, Damping::Factored(_));
-        expect(!factored || self.estimator == Estimator::Kronecker, "damping")?;
-        if let Some(adaptation) = &self.adaptation {
-            adaptation.check()?;
+        let fits = !factored || self.estimator == Estimator::Kronecker;
+        let [decay_a, memory_a, line_a] = self.factors.settings();
+        let [decay_s, memory_s, line_s] = self.scalings.settings();
+        let [per_line, threshold, period, sweeps] = self.refresh.settings();
+        let values = [
+            self.learning_rate,
+            self.momentum,
+            self.weight_decay,
+            self.weight_decay * self.learning_rate,
+            clip,
+            self.reach.unwrap_or(T::ONE),
+            self.damping.strength(),
+            if fits { T::ONE } else { T::ZERO },
+            self.statistics_share,
+            T::from_usize(self.statistics_period as usize),
+            decay_a,
+            memory_a,
+            line_a,
+            decay_s,
+            memory_s,
+            line_s,
+            per_line,
+            period,
+            sweeps,
+            threshold,
+        ];
+        for (value, (allowed, argument)) in values.into_iter().zip(SETTINGS) {
+            expect(allowed.holds(value), argument)?;
         }
-        let share = self.statistics_share;
-        expect(share > T::ZERO && share <= T::ONE, "statistics_share")?;
-        expect(self.statistics_period > 0, "statistics_period")?;
-        self.factors.check("factors")?;
-        self.scalings.check("scalings")?;
-        self.refresh.check()
+        self.adaptation.map_or(Ok(()), |adaptation| adaptation.check())
     }
 }
+
+/// What a setting may be.
+#[derive(Clone, Copy)]
+enum Allowed {
+    /// In (0, infinity).
+    Positive,
+    /// In [0, infinity).
+    NotNegative,
+    /// In [0, 1).
+    Fraction,
+    /// In (0, 1].
+    Share,
+}
+
+impl Allowed {
+    fn holds<T: Scalar>(self, value: T) -> bool {
+        match self {
+            Allowed::Positive => value > T::ZERO && value.is_finite(),
+            Allowed::NotNegative => value >= T::ZERO && value.is_finite(),
+            Allowed::Fraction => value >= T::ZERO && value < T::ONE,
+            Allowed::Share => value > T::ZERO && value <= T::ONE,
+        }
+    }
+}
+
+/// The settings in the order in which [`Config::check`] looks at them: a table, since code for each of them is larger.
+const SETTINGS: [(Allowed, &str); 20] = [
+    (Allowed::Positive, "learning_rate"),
+    (Allowed::Fraction, "momentum"),
+    (Allowed::NotNegative, "weight_decay"),
+    (Allowed::Fraction, "weight_decay"),
+    (Allowed::Positive, "clip"),
+    (Allowed::Positive, "reach"),
+    (Allowed::Positive, "damping"),
+    (Allowed::Positive, "damping"),
+    (Allowed::Share, "statistics_share"),
+    (Allowed::Positive, "statistics_period"),
+    (Allowed::Fraction, "factors"),
+    (Allowed::Positive, "factors"),
+    (Allowed::Positive, "factors"),
+    (Allowed::Fraction, "scalings"),
+    (Allowed::Positive, "scalings"),
+    (Allowed::Positive, "scalings"),
+    (Allowed::NotNegative, "refresh.per_line"),
+    (Allowed::Positive, "refresh.period"),
+    (Allowed::Positive, "refresh.limits.sweeps"),
+    (Allowed::NotNegative, "refresh.threshold"),
+];
 
 pub(crate) fn expect(holds: bool, argument: &'static str) -> Result<(), Error> {
     if holds { Ok(()) } else { Err(Error::OutOfRange { argument, index: 0 }) }

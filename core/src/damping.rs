@@ -38,12 +38,13 @@ impl<T: Scalar> Damping<T> {
     /// The smallest damping ever used: 1e-20.
     pub const MINIMUM: f64 = 1e-20;
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// lambda, or the share.
+    pub(crate) fn strength(&self) -> T {
         let (Damping::Absolute(value)
         | Damping::RelativeToMean(value)
         | Damping::Shrunk(value)
         | Damping::Factored(value)) = *self;
-        expect(value > T::ZERO && value.is_finite(), "damping")
+        value
     }
 
     /// Whether the mean of S has a part in it.

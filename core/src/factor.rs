@@ -24,7 +24,7 @@ use crate::{
     error::expect_length,
     jacobi::{self, Budget, Companion, Cursor, Limits, Negligible, Report, Turn, Walked},
     kernels::{Counted, dot},
-    shape::{CURSORS, packed_words},
+    shape::{CURSORS, packed_words, packed_words_held},
 };
 
 /// A factor, read-only: its views live as long as the layer is borrowed.
@@ -69,13 +69,13 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
 
     /// U, n x n, eigenvectors in columns.
     pub fn basis(self) -> MatrixRef<'a, T> {
-        let basis = self.words.get(CURSORS + packed_words(self.size)..).unwrap_or_default();
+        let basis = self.words.get(CURSORS + packed_words_held(self.size)..).unwrap_or_default();
         MatrixRef::over(basis, self.size, self.size)
     }
 
     /// C, the factor seen in its basis: the packed upper triangle ([`jacobi::packed_index`]).
     pub fn covariance(self) -> &'a [T] {
-        self.words.get(CURSORS..CURSORS + packed_words(self.size)).unwrap_or_default()
+        self.words.get(CURSORS..CURSORS + packed_words_held(self.size)).unwrap_or_default()
     }
 
     /// The eigenvalue estimates diag C, in the order of the basis; rounding may leave the smallest just below zero.
@@ -202,7 +202,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     fn parts(&mut self) -> Parts<'_, T> {
         let mut rest = &mut *self.words;
         let cursors = cut(&mut rest, CURSORS).unwrap_or_default();
-        let covariance = cut(&mut rest, packed_words(self.size)).unwrap_or_default();
+        let covariance = cut(&mut rest, packed_words_held(self.size)).unwrap_or_default();
         Parts { cursors, covariance, basis: rest }
     }
 

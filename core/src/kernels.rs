@@ -321,6 +321,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
     }
 
     /// Adds work done outside the products.
+    #[inline(never)]
     pub fn add(&mut self, operations: usize) {
         self.operations = self.operations.saturating_add(operations as u64);
     }

@@ -128,7 +128,12 @@ pub const fn packed_words(size: usize) -> usize {
 
 /// [`factor_words`] of a factor that lies in memory.
 pub(crate) const fn factor_words_held(size: usize) -> usize {
-    CURSORS + size * (size + 1) / 2 + size * size
+    CURSORS + packed_words_held(size) + size * size
+}
+
+/// [`packed_words`] of a matrix that lies in memory.
+pub(crate) const fn packed_words_held(size: usize) -> usize {
+    size * (size + 1) / 2
 }
 
 /// Words of one factor: its cursors, its covariance, packed, and its basis.

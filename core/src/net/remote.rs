@@ -123,7 +123,8 @@ impl Loss {
     /// The summed loss of a batch from its outputs, one column an example.
     pub fn sum<T: Scalar>(&self, outputs: &[T], targets: Targets<'_, T>, width: usize) -> T {
         let examples = outputs.chunks_exact(width.max(1)).enumerate();
-        examples.fold(T::ZERO, |sum, (index, outputs)| sum + self.value(outputs, targets.example(index, width)))
+        examples
+            .fold(T::ZERO, |sum, (index, outputs)| sum + self.value(outputs, targets.example(index, width)))
     }
 
     /// How many of these are classified correctly; `None` for losses without classes.
