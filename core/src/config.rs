@@ -6,6 +6,10 @@ use crate::{
     jacobi::Limits,
 };
 
+/// Whether the feature `published` is on. Without it [`Config::check`] refuses what it adds, so that the code behind is never
+/// reached and is left out of the program.
+pub(crate) const PUBLISHED: bool = cfg!(feature = "published");
+
 /// Which output gradients enter the factors and the scalings. The mean gradient always uses the training targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -154,8 +158,8 @@ impl<T: Scalar> Refresh<T> {
     /// What becomes of S.
     pub fn carry(&self) -> Carry {
         match *self {
-            Self::Periodic { carry, .. } => carry,
-            Self::Rotations { .. } => Carry::Transport,
+            Self::Periodic { carry, .. } if PUBLISHED => carry,
+            _ => Carry::Transport,
         }
     }
 
@@ -259,7 +263,18 @@ pub struct Config<T> {
 impl Estimator {
     /// Whether S is made of the examples' own gradients.
     pub(crate) fn is_per_example(self) -> bool {
-        matches!(self, Estimator::PerExampleFresh | Estimator::PerExampleRunning)
+        matches!(self.built(), Estimator::PerExampleFresh | Estimator::PerExampleRunning)
+    }
+
+    /// The one that a step goes by: what [`Config::check`] lets pass, said to the compiler.
+    pub(crate) fn built(self) -> Self {
+        if PUBLISHED { self } else { Estimator::PerExampleRunning }
+    }
+}
+
+impl Fisher {
+    pub(crate) fn is_exact(self) -> bool {
+        PUBLISHED && self == Fisher::Exact
     }
 }
 
@@ -320,6 +335,7 @@ impl<T: Scalar> Config<T> {
 
     /// K-FAC (Martens and Grosse 2015) with damping factored by pi, as a baseline on the same machinery. Factors and
     /// inverses are taken every `period` steps, as in the authors' code.
+    #[cfg(feature = "published")]
     pub fn kfac(learning_rate: T, damping: T, period: u32) -> Self {
         Self {
             estimator: Estimator::Kronecker,
@@ -377,15 +393,20 @@ impl<T: Scalar> Config<T> {
     /// Refuses settings out of range.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] naming the setting.
+    /// [`Error::OutOfRange`] naming the setting; [`Error::NotBuilt`] for one that this build leaves out.
     pub fn check(&self) -> Result<(), Error> {
+        if let Some(argument) = self.not_built() {
+            return Err(Error::NotBuilt { argument, feature: "published" });
+        }
         let clip = match self.clip {
             Clip::None => T::ONE,
             Clip::Fixed(r) | Clip::PerExample(r) | Clip::ShareOfLoss(r) | Clip::PerParameter(r) => r,
         };
         // Factored damping damps the two factors, so it needs S to be their product.
-        let factored = matches!(self.damping, Damping::Factored(_));
-        let fits = !factored || self.estimator == Estimator::Kronecker;
+        #[cfg(feature = "published")]
+        let fits = !matches!(self.damping, Damping::Factored(_)) || self.estimator == Estimator::Kronecker;
+        #[cfg(not(feature = "published"))]
+        let fits = true;
         let [decay_a, memory_a, line_a] = self.factors.settings();
         let [decay_s, memory_s, line_s] = self.scalings.settings();
         let [per_line, threshold, period, sweeps] = self.refresh.settings();
@@ -414,7 +435,23 @@ impl<T: Scalar> Config<T> {
         for (value, (allowed, argument)) in values.into_iter().zip(SETTINGS) {
             expect(allowed.holds(value), argument)?;
         }
-        self.adaptation.map_or(Ok(()), |adaptation| adaptation.check())
+        self.built_adaptation().map_or(Ok(()), |adaptation| adaptation.check())
+    }
+
+    /// The adaptation that a step goes by.
+    pub(crate) fn built_adaptation(&self) -> Option<Adaptation<T>> {
+        if PUBLISHED { self.adaptation } else { None }
+    }
+
+    /// A setting whose code this build leaves out.
+    fn not_built(&self) -> Option<&'static str> {
+        let asked = [
+            (self.fisher == Fisher::Exact, "fisher"),
+            (self.estimator != self.estimator.built(), "estimator"),
+            (matches!(self.refresh, Refresh::Periodic { .. }), "refresh"),
+            (self.adaptation.is_some(), "adaptation"),
+        ];
+        asked.into_iter().find(|(asked, _)| *asked && !PUBLISHED).map(|(_, argument)| argument)
     }
 }
 

@@ -31,6 +31,7 @@ pub enum Damping<T> {
     /// warm-up is needed.
     Shrunk(T),
     /// K-FAC's factored damping with pi, for [`Estimator::Kronecker`](crate::Estimator::Kronecker) only.
+    #[cfg(feature = "published")]
     Factored(T),
 }
 
@@ -40,11 +41,11 @@ impl<T: Scalar> Damping<T> {
 
     /// lambda, or the share.
     pub(crate) fn strength(&self) -> T {
-        let (Damping::Absolute(value)
-        | Damping::RelativeToMean(value)
-        | Damping::Shrunk(value)
-        | Damping::Factored(value)) = *self;
-        value
+        match *self {
+            Damping::Absolute(value) | Damping::RelativeToMean(value) | Damping::Shrunk(value) => value,
+            #[cfg(feature = "published")]
+            Damping::Factored(value) => value,
+        }
     }
 
     /// Whether the mean of S has a part in it.
@@ -54,6 +55,7 @@ impl<T: Scalar> Damping<T> {
 
     /// The damping of one layer with this mean of S, its strength multiplied by `multiplier`, and so many examples behind its
     /// factors.
+    #[cfg_attr(not(feature = "published"), allow(unused_variables))]
     pub(crate) fn of_layer(
         &self,
         shape: &Shape,
@@ -71,6 +73,7 @@ impl<T: Scalar> Damping<T> {
                 let share = unknown / (unknown + examples);
                 LayerDamping::Sum(floored((lambda + share * share * mean) * multiplier))
             }
+            #[cfg(feature = "published")]
             Damping::Factored(lambda) => {
                 let root = floored(lambda * multiplier).sqrt();
                 let pi = pi();
@@ -99,6 +102,7 @@ pub enum LayerDamping<T> {
     /// S + this.
     Sum(T),
     /// (diag C_B + b) (diag C_A + a)^T in the place of S.
+    #[cfg(feature = "published")]
     Factored {
         /// Added to the eigenvalues of A.
         a: T,
@@ -115,6 +119,7 @@ impl<T: Scalar> LayerDamping<T> {
                 let scalings = layer.scalings_column(column);
                 out.iter_mut().zip(scalings).for_each(|(into, s)| *into = *s + lambda);
             }
+            #[cfg(feature = "published")]
             LayerDamping::Factored { a, b } => {
                 let value = layer.input_factor().values().nth(column).unwrap_or(T::ZERO);
                 let side = value.maximum(T::ZERO) + a;

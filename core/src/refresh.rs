@@ -8,6 +8,7 @@
 
 use crate::{
     Config, Coordinates, LayerMut, Refresh, Scalar, Shape,
+    config::PUBLISHED,
     factor::FactorMut,
     jacobi::{self, Budget, Companion, Limits, Turn},
     progress::is_due,
@@ -50,9 +51,10 @@ impl<T: Scalar> Effort<T> {
     /// What refresh is due at a step with so many examples in the statistics.
     pub fn due(config: &Config<T>, steps: u64, examples: usize) -> Option<Self> {
         match config.refresh {
-            Refresh::Periodic { period, limits, .. } => {
+            Refresh::Periodic { period, limits, .. } if PUBLISHED => {
                 is_due(steps, period).then_some(Effort::Solve(limits))
             }
+            Refresh::Periodic { .. } => None,
             Refresh::Rotations { per_step: rotations, per_line, threshold } => {
                 (examples > 0).then_some(Effort::Rotate { rotations, per_line, examples, threshold })
             }
@@ -217,13 +219,15 @@ fn one_side<T: Scalar>(
     let Turning { factor, companions } = &mut turning(layer, in_flight, side);
     let size = factor.size();
     let (rotations, checks) = match effort.for_lines(size) {
-        Effort::Solve(limits) => {
+        Effort::Solve(limits) if PUBLISHED => {
             let report = factor.solve(companions, limits);
             // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
             let complete = limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON;
             effect.failed |= complete && !report.converged;
             (report.rotations, u64::from(report.sweeps) * u64::from(jacobi::pairs(size)))
         }
+        // No effort is one where periodic solves are not built.
+        Effort::Solve(_) => (0, 0),
         Effort::Rotate { rotations, examples, threshold, .. } => {
             let budget = Budget { rotations, checks: checks(size, examples) };
             let walked = factor.rotate(companions, threshold, budget);

@@ -272,7 +272,7 @@ fn apply_all<T: Scalar, R: Rooms<T>>(
             own = plan.within_reach(room.marks().typical_reach(), reach * T::from_usize(run.batch).sqrt());
             taken.held += usize::from(own.shrink < plan.shrink);
         }
-        if run.config.adaptation.is_some() {
+        if run.config.built_adaptation().is_some() {
             let survey = room.survey(damping, false);
             taken.predicted += own.predicted(&survey);
             run.counted.add(SURVEY * room.shape().parameters());
@@ -410,7 +410,7 @@ fn form_gradients<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
         room.form_gradient(&mut run.counted, run.batch);
-        match run.config.estimator {
+        match run.config.estimator.built() {
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
             Estimator::Kronecker => room.set_kronecker(),
             Estimator::MeanGradientRunning => {
@@ -431,15 +431,10 @@ fn factor_decay<T: Scalar>(run: &Run<'_, T>, shape: &Shape) -> T {
 
 /// The weight of the old scalings: none for a fresh S, nor at a refresh that rebuilds it.
 fn scaling_decay<T: Scalar>(run: &Run<'_, T>) -> T {
-    let config = run.config;
-    let examples =
-        if config.estimator == Estimator::MeanGradientRunning { run.batch } else { run.measured_weight };
+    let (config, estimator) = (run.config, run.config.estimator.built());
+    let examples = if estimator == Estimator::MeanGradientRunning { run.batch } else { run.measured_weight };
     let rebuild = config.refresh.carry() == Carry::Rebuild && effort(run).is_some();
-    if rebuild || config.estimator == Estimator::PerExampleFresh {
-        T::ZERO
-    } else {
-        config.scalings.decay(examples)
-    }
+    if rebuild || estimator == Estimator::PerExampleFresh { T::ZERO } else { config.scalings.decay(examples) }
 }
 
 /// The damping of a layer, with the mean of S that was noted last ([`Marks::note_mean_scaling`]).

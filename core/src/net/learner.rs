@@ -392,7 +392,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         loss: T,
         predicted: T,
     ) -> Option<T> {
-        let adaptation = self.config.adaptation?;
+        let adaptation = self.config.built_adaptation()?;
         if !is_due(self.progress.steps.saturating_add(1), adaptation.interval) {
             return None;
         }

@@ -14,7 +14,9 @@
 //! sign times the square root of the diagonal Fisher, which has the expectation of a drawn target and less variance.
 //! *Exact*: one pass an output, whose squares add up to the Fisher: sqrt(p_c) (p - e_c), or the root times e_c.
 
-use super::{activation::sigmoid, random::Stream};
+#[cfg(feature = "functions")]
+use super::activation::sigmoid;
+use super::random::Stream;
 use crate::{Error, Fisher, Scalar, config::expect, error::expect_length};
 
 /// The loss of one example.
@@ -27,8 +29,10 @@ pub enum Loss {
     /// Cross-entropy of the softmax of the outputs, from logits.
     SoftmaxCrossEntropy,
     /// Summed binary cross-entropy of the sigmoids of the outputs, from logits.
+    #[cfg(feature = "functions")]
     BinaryCrossEntropy,
     /// Huber's loss with this width.
+    #[cfg(feature = "functions")]
     Huber(f64),
 }
 
@@ -106,6 +110,7 @@ impl<T: Scalar> Target<'_, T> {
 impl Loss {
     pub(crate) fn check(&self) -> Result<(), Error> {
         match *self {
+            #[cfg(feature = "functions")]
             Loss::Huber(width) => expect(width > 0.0 && width.is_finite(), "loss"),
             _ => Ok(()),
         }
@@ -130,10 +135,12 @@ impl Loss {
     /// The loss of one output, for losses that add over outputs.
     fn term<T: Scalar>(&self, h: T, target: T) -> T {
         match *self {
+            #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => {
                 // ln(1 + e^h) = max(h, 0) + ln(1 + e^-|h|)
                 h.maximum(T::ZERO) + (-h.abs()).exp().ln_1p() - target * h
             }
+            #[cfg(feature = "functions")]
             Loss::Huber(width) => {
                 let (width, size) = (T::from_f64(width), (h - target).abs());
                 if size > width { width * (size - T::HALF * width) } else { T::HALF * size * size }
@@ -147,6 +154,7 @@ impl Loss {
         self.means(outputs, out);
         for (index, value) in out.iter_mut().enumerate() {
             *value -= target.value(index);
+            #[cfg(feature = "functions")]
             if let Loss::Huber(width) = *self {
                 let width = T::from_f64(width);
                 *value = value.maximum(-width).minimum(width);
@@ -194,15 +202,13 @@ impl Loss {
 
     /// The number of passes that give the Fisher gradients.
     pub(crate) fn passes(fisher: Fisher, outputs: usize) -> usize {
-        if fisher == Fisher::Exact { outputs } else { 1 }
+        if fisher.is_exact() { outputs } else { 1 }
     }
 
     /// The mean of the model's own distribution: h, softmax h, or sigmoid h.
     fn means<T: Scalar>(&self, outputs: &[T], out: &mut [T]) {
         match *self {
-            Loss::SquaredError | Loss::Huber(_) => {
-                out.iter_mut().zip(outputs).for_each(|(p, h)| *p = *h);
-            }
+            #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => out.iter_mut().zip(outputs).for_each(|(p, h)| *p = sigmoid(*h)),
             Loss::SoftmaxCrossEntropy => {
                 let highest = highest(outputs);
@@ -210,13 +216,17 @@ impl Loss {
                 let sum = out.iter().fold(T::ZERO, |sum, p| sum + *p);
                 out.iter_mut().for_each(|p| *p /= sum);
             }
+            _ => out.iter_mut().zip(outputs).for_each(|(p, h)| *p = *h),
         }
     }
 
     /// The square root of the Fisher of one output, for losses with a diagonal one.
+    #[cfg_attr(not(feature = "functions"), allow(unused_variables))]
     fn root<T: Scalar>(&self, h: T) -> T {
         match *self {
+            #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => (sigmoid(h) * sigmoid(-h)).sqrt(),
+            #[cfg(feature = "functions")]
             Loss::Huber(width) => {
                 let width = T::from_f64(width);
                 let core = T::from_f64(2.506_628_274_631_000_5)
@@ -239,11 +249,12 @@ impl Loss {
                 };
                 Some(position_of_largest(outputs) == expected)
             }
+            #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => {
                 let right = |(index, h): (usize, &T)| (*h > T::ZERO) == (target.value(index) > T::HALF);
                 Some(outputs.iter().enumerate().all(right))
             }
-            Loss::SquaredError | Loss::Huber(_) => None,
+            _ => None,
         }
     }
 }

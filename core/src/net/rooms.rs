@@ -47,7 +47,7 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
 
     #[inline(always)]
     fn load(&mut self, pass: usize) -> Result<(), Error> {
-        if self.fisher == Fisher::Exact {
+        if self.fisher.is_exact() {
             let loss = &self.net.loss;
             passes::backward(
                 self.memory,
