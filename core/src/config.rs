@@ -432,8 +432,8 @@ impl<T: Scalar> Config<T> {
             sweeps,
             threshold,
         ];
-        for (value, (allowed, argument)) in values.into_iter().zip(SETTINGS) {
-            expect(allowed.holds(value), argument)?;
+        for (value, (allowed, argument)) in values.iter().zip(&SETTINGS) {
+            expect(allowed.holds(*value), argument)?;
         }
         self.built_adaptation().map_or(Ok(()), |adaptation| adaptation.check())
     }
@@ -445,13 +445,17 @@ impl<T: Scalar> Config<T> {
 
     /// A setting whose code this build leaves out.
     fn not_built(&self) -> Option<&'static str> {
-        let asked = [
-            (self.fisher == Fisher::Exact, "fisher"),
-            (self.estimator != self.estimator.built(), "estimator"),
-            (matches!(self.refresh, Refresh::Periodic { .. }), "refresh"),
-            (self.adaptation.is_some(), "adaptation"),
-        ];
-        asked.into_iter().find(|(asked, _)| *asked && !PUBLISHED).map(|(_, argument)| argument)
+        if PUBLISHED {
+            None
+        } else if self.fisher == Fisher::Exact {
+            Some("fisher")
+        } else if self.estimator != Estimator::PerExampleRunning {
+            Some("estimator")
+        } else if matches!(self.refresh, Refresh::Periodic { .. }) {
+            Some("refresh")
+        } else {
+            self.adaptation.map(|_| "adaptation")
+        }
     }
 }
 

@@ -307,8 +307,8 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
             self.marks().forget_factors();
             return Effect { rotations: 0, operations: 0, failed: true };
         }
-        let input = self.refresh_side(true, effort, on_a.sum);
-        let output = self.refresh_side(false, effort, on_b.sum);
+        let input = self.refresh_side(true, *effort, on_a.sum);
+        let output = self.refresh_side(false, *effort, on_b.sum);
         Effect {
             rotations: input.rotations + output.rotations,
             operations: input.operations + output.operations,
