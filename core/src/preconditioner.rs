@@ -45,6 +45,8 @@ pub struct Preconditioner<'a, T> {
     progress: &'a mut Progress<T>,
     workspace: &'a mut [T],
     kernels: &'a dyn Kernels<T>,
+    /// Whether the settings have been looked at, which cannot change while they are borrowed.
+    checked: bool,
 }
 
 /// The one layer of a preconditioner; its Fisher gradients are those it was given.
@@ -67,7 +69,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         progress: &'a mut Progress<T>,
         workspace: &'a mut [T],
     ) -> Self {
-        Self { layer, config, progress, workspace, kernels: &Reference }
+        Self { layer, config, progress, workspace, kernels: &Reference, checked: false }
     }
 
     /// The same with other kernels.
@@ -97,7 +99,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         activations: MatrixRef<'_, T>,
         gradients: MatrixRef<'_, T>,
     ) -> Result<Outcome, Error> {
-        self.config.check()?;
+        self.check_config()?;
         let shape = *self.layer.shape();
         let batch = activations.columns();
         if batch == 0 {
@@ -135,7 +137,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     /// # Errors
     /// [`Error::Length`], [`Error::NonFinite`], [`Error::OutOfRange`] for a bad setting: before any write.
     pub fn precondition(&mut self, gradient: MatrixRef<'_, T>, out: MatrixMut<'_, T>) -> Result<(), Error> {
-        self.config.check()?;
+        self.check_config()?;
         self.check_workspace(1)?;
         let layer = &self.layer;
         let damping = self.config.damping_of(layer, self.progress);
@@ -144,6 +146,15 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         let shape = layer.shape();
         let products = shape.parameters().saturating_mul(4 * (shape.rows() + shape.columns()) + 2);
         self.progress.operations = self.progress.operations.saturating_add(products as u64);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn check_config(&mut self) -> Result<(), Error> {
+        if !self.checked {
+            self.config.check()?;
+            self.checked = true;
+        }
         Ok(())
     }
 

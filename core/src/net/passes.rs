@@ -131,13 +131,11 @@ pub(crate) fn forward<T: Scalar>(
     inputs: &[T],
     batch: usize,
 ) -> bool {
-    let mut finite = true;
-    for index in 0..memory.layers().len() {
-        let Some((mut slot, below, _)) = memory.slot_and_below(index, batch, Slice::Outputs) else {
-            return false;
-        };
-        slot.pre_activate(counted, below.map_or(inputs, |below| &*below), batch);
+    let (mut below, mut finite): (&[T], bool) = (inputs, true);
+    for mut slot in memory.slots(batch).0 {
+        slot.pre_activate(counted, below, batch);
         finite &= slot.activate(counted.kernels());
+        below = slot.into_slice(Slice::Outputs);
     }
     finite
 }
