@@ -85,7 +85,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     #[inline(never)]
     pub fn input_factor(&self) -> FactorRef<'_, T> {
         let [words, _] = self.factors();
-        FactorRef::over(self.shape.columns(), self.words.get(words).unwrap_or_default())
+        FactorRef::over(self.shape.columns_held(), self.words.get(words).unwrap_or_default())
     }
 
     /// The factor B of the pre-activation gradients, m x m.
@@ -97,13 +97,13 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     /// Where the factors' words lie.
     fn factors(&self) -> [Range<usize>; 2] {
-        let middle = HEADER + factor_words_held(self.shape.columns());
+        let middle = HEADER + factor_words_held(self.shape.columns_held());
         [HEADER..middle, middle..middle + factor_words_held(self.shape.rows())]
     }
 
     /// Where S begins; the velocity, which is as long, ends the words.
     fn squares(&self) -> usize {
-        self.words.len().saturating_sub(2 * self.shape.rows() * self.shape.columns())
+        self.words.len().saturating_sub(2 * self.shape.rows() * self.shape.columns_held())
     }
 
     pub(crate) fn bases(&self) -> Bases<'_, T> {
@@ -112,7 +112,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     pub(crate) fn input_factor_mut(&mut self) -> FactorMut<'_, T> {
         let [words, _] = self.factors();
-        FactorMut::over(self.shape.columns(), self.words.get_mut(words).unwrap_or_default())
+        FactorMut::over(self.shape.columns_held(), self.words.get_mut(words).unwrap_or_default())
     }
 
     pub(crate) fn output_factor_mut(&mut self) -> FactorMut<'_, T> {
@@ -143,20 +143,20 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     /// S, m x n: rows in the order of U_B, columns in the order of U_A.
     pub fn scalings(&self) -> MatrixRef<'_, T> {
-        let words = self.shape.parameters();
+        let words = self.shape.parameters_held();
         let scalings = self.words.get(self.squares()..).and_then(|rest| rest.get(..words));
-        MatrixRef::over(scalings.unwrap_or_default(), self.shape.rows(), self.shape.columns())
+        MatrixRef::over(scalings.unwrap_or_default(), self.shape.rows(), self.shape.columns_held())
     }
 
     /// The mean of S.
     pub fn mean_scaling(&self) -> T {
         self.scalings().as_slice().iter().fold(T::ZERO, |sum, s| sum + *s)
-            / T::from_usize(self.shape.parameters())
+            / T::from_usize(self.shape.parameters_held())
     }
 
     /// The velocity in the eigenbasis, m x n, column-major.
     pub fn velocity(&self) -> &[T] {
-        self.words.get(self.squares() + self.shape.parameters()..).unwrap_or_default()
+        self.words.get(self.squares() + self.shape.parameters_held()..).unwrap_or_default()
     }
 
     /// Sets the velocity to zero.
@@ -170,7 +170,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// [`Error::Length`], [`Error::OutOfRange`] for a value that is negative or not finite: before any write.
     pub fn load_scalings(&mut self, scalings: MatrixRef<'_, T>) -> Result<(), Error> {
         expect_length("scalings rows", self.shape.rows(), scalings.rows())?;
-        expect_length("scalings columns", self.shape.columns(), scalings.columns())?;
+        expect_length("scalings columns", self.shape.columns_held(), scalings.columns())?;
         let bad = |s: &T| !(*s >= T::ZERO && s.is_finite());
         if let Some(index) = scalings.as_slice().iter().position(bad) {
             return Err(Error::OutOfRange { argument: "scalings", index });
@@ -217,7 +217,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     /// The layer's parts, all at once.
     pub(crate) fn parts_mut(&mut self) -> Parts<'_, T> {
-        let (m, n) = (self.shape.rows(), self.shape.columns());
+        let (m, n) = (self.shape.rows(), self.shape.columns_held());
         let mut rest = &mut *self.words;
         let mut take = |words| cut(&mut rest, words).unwrap_or_default();
         take(HEADER);
@@ -230,18 +230,18 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     pub(crate) fn scalings_mut(&mut self) -> MatrixMut<'_, T> {
-        let (rows, columns) = (self.shape.rows(), self.shape.columns());
+        let (rows, columns) = (self.shape.rows(), self.shape.columns_held());
         MatrixMut::over(self.parts_mut().scalings, rows, columns)
     }
 
     pub(crate) fn scalings_and_factors(&mut self) -> (MatrixMut<'_, T>, FactorRef<'_, T>, FactorRef<'_, T>) {
-        let (rows, columns) = (self.shape.rows(), self.shape.columns());
+        let (rows, columns) = (self.shape.rows(), self.shape.columns_held());
         let Parts { input_factor, output_factor, scalings, .. } = self.parts_mut();
         (MatrixMut::over(scalings, rows, columns), input_factor.into_ref(), output_factor.into_ref())
     }
 
     fn velocity_mut(&mut self) -> &mut [T] {
-        self.words.get_mut(self.squares() + self.shape.parameters()..).unwrap_or_default()
+        self.words.get_mut(self.squares() + self.shape.parameters_held()..).unwrap_or_default()
     }
 
     pub(crate) fn scalings_column(&self, column: usize) -> &[T] {
@@ -255,7 +255,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     pub(crate) fn velocity_column_mut(&mut self, column: usize) -> Option<&mut [T]> {
-        let column = self.column(self.shape.columns() + column);
+        let column = self.column(self.shape.columns_held() + column);
         self.words.get_mut(column)
     }
 

@@ -98,7 +98,7 @@ pub(crate) struct Flight {
 
 /// Operations of one rotation: on the input side, and on the output side.
 fn rotation_operations(shape: &Shape, coordinates: Coordinates, flight: Flight) -> [u64; 2] {
-    let (m, n) = (shape.rows(), shape.columns());
+    let (m, n) = (shape.rows(), shape.columns_held());
     // The velocity, and the weights where they live in the eigenbasis.
     let turning = if coordinates == Coordinates::Eigenbasis { 2 } else { 1 };
     // C and U, what is in flight, S, the care for orthogonality, and about 12 for the angle.
@@ -116,7 +116,7 @@ pub(crate) fn most<T: Scalar>(
     effort: Effort<T>,
 ) -> u64 {
     let each = rotation_operations(shape, coordinates, flight);
-    let sides = [shape.columns(), shape.rows()].into_iter().zip(each);
+    let sides = [shape.columns_held(), shape.rows()].into_iter().zip(each);
     sides.fold(0_u64, |sum, (size, each)| {
         let (rotations, checks) = match effort.for_lines(size) {
             Effort::Solve(limits) => {
@@ -158,7 +158,7 @@ pub(crate) fn refresh<T: Scalar>(
 /// Operations of one rotation on this side.
 #[inline(never)]
 fn each_rotation<T: Scalar>(layer: &LayerMut<'_, T>, in_flight: &InFlight<'_, T>, side: Side) -> u64 {
-    let (m, n) = (layer.shape().rows().max(1), layer.shape().columns().max(1));
+    let (m, n) = (layer.shape().rows().max(1), layer.shape().columns_held().max(1));
     let (examples, fisher) = (in_flight.activations.len() / n, in_flight.fisher_gradients.len() / m);
     let [input, output] =
         rotation_operations(layer.shape(), layer.coordinates(), Flight { examples, fisher });

@@ -54,7 +54,7 @@ impl<'a, T: Scalar> Room<'a, T> {
         let gradient = if self.mean_gradient.is_empty() {
             Gradient::Outer { gradient: gradients, activation: activations }
         } else {
-            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns()))
+            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns_held()))
         };
         (&mut self.layer, gradient, weights, self.scratch)
     }
@@ -112,7 +112,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     }
 
     fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
-        let n = self.layer.shape().columns();
+        let n = self.layer.shape().columns_held();
         let projected = part(self.in_flight.activations, n, measured);
         self.layer.input_factor_mut().observe(counted, projected, blend, self.scratch);
     }
@@ -126,13 +126,13 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let Self { layer, in_flight, scratch, .. } = self;
         let gradients = in_flight.fisher(layer.shape().rows(), measured);
-        let activations = part(in_flight.activations, layer.shape().columns(), measured);
+        let activations = part(in_flight.activations, layer.shape().columns_held(), measured);
         scalings::blend_examples(layer, counted, gradients, activations, blend, scratch);
     }
 
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if batch > 1 {
-            let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns());
+            let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns_held());
             counted.product_right_transposed(
                 MatrixMut::over(self.mean_gradient, m, n),
                 MatrixRef::over(self.in_flight.gradients, m, batch),

@@ -42,7 +42,7 @@ pub(crate) fn blend_mean_gradient<T: Scalar>(
         column.iter_mut().for_each(|k| *k = count * (*k * *k));
         blend.apply(into, column);
     }
-    counted.add(5 * layer.shape().parameters());
+    counted.add(5 * layer.shape().parameters_held());
 }
 
 /// S = diag(C_B) diag(C_A)^T, eigenvalues below zero by rounding taken as zero.

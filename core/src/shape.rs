@@ -96,12 +96,21 @@ impl Shape {
             .saturating_add(self.parameters())
     }
 
-    /// The same for a shape whose words lie in memory, and therefore do not overflow: a step asks for them at every turn.
+    /// [`columns`](Self::columns) of a layer that lies in memory, whose sizes therefore do not overflow: a step asks for them at
+    /// every turn.
+    pub(crate) const fn columns_held(&self) -> usize {
+        self.inputs + self.bias as usize
+    }
+
+    /// [`parameters`](Self::parameters), likewise.
+    pub(crate) const fn parameters_held(&self) -> usize {
+        self.rows() * self.columns_held()
+    }
+
+    /// [`words`](Self::words), likewise.
     pub(crate) const fn words_held(&self) -> usize {
-        HEADER
-            + factor_words_held(self.columns())
-            + factor_words_held(self.rows())
-            + 2 * self.rows() * self.columns()
+        let (n, m) = (self.columns_held(), self.rows());
+        HEADER + factor_words_held(n) + factor_words_held(m) + 2 * self.parameters_held()
     }
 
     /// Refuses zero sizes and sizes that overflow.

@@ -275,9 +275,9 @@ fn apply_all<T: Scalar, R: Rooms<T>>(
         if run.config.built_adaptation().is_some() {
             let survey = room.survey(damping, false);
             taken.predicted += own.predicted(&survey);
-            run.counted.add(SURVEY * room.shape().parameters());
+            run.counted.add(SURVEY * room.shape().parameters_held());
         }
-        run.counted.add(6 * room.shape().parameters());
+        run.counted.add(6 * room.shape().parameters_held());
         room.advance(&mut run.counted, damping, &own);
     }
     Ok(())
@@ -492,7 +492,7 @@ fn look<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<L
         if config.damping.uses_mean() && (moved || !(room.marks().noted_mean_scaling() > T::ZERO)) {
             let mean = room.mean_scaling();
             room.marks().note_mean_scaling(mean);
-            run.counted.add(room.shape().parameters());
+            run.counted.add(room.shape().parameters_held());
         }
         let damping = damping_of(room, config, run.progress);
         let survey = room.survey(damping, with_reach);
@@ -517,11 +517,11 @@ fn note_survey<T: Scalar>(
     look.agreement += survey.agreement;
     look.velocity_length += survey.velocity_length;
     look.outputs = shape.rows();
-    look.parameters += shape.parameters();
-    run.counted.add(SURVEY * shape.parameters());
+    look.parameters += shape.parameters_held();
+    run.counted.add(SURVEY * shape.parameters_held());
     if with_reach {
         room.marks().note_reach(survey.reach, share_of_step(run));
-        run.counted.add(2 * shape.parameters());
+        run.counted.add(2 * shape.parameters_held());
     }
 }
 

@@ -119,7 +119,7 @@ impl<'m, T> Rest<'m, T> {
     fn advance(&mut self, slice: Slice, capacity: usize, batch: usize) -> &'m mut [T] {
         let (m, before) = (self.shape.rows(), slice as usize - self.passed);
         self.passed = slice as usize + 1;
-        let side = if matches!(slice, Slice::ProjectedActivations) { self.shape.columns() } else { m };
+        let side = if matches!(slice, Slice::ProjectedActivations) { self.shape.columns_held() } else { m };
         let words = core::mem::take(&mut self.words).get_mut(before * m * capacity..).unwrap_or_default();
         let (slice, rest) = words.split_at_mut_checked(side * capacity).unwrap_or_default();
         self.words = rest;
@@ -139,13 +139,13 @@ impl<'m, T: Scalar> Slot<'m, T> {
     /// The stored weights, the layer's state, and the workspace.
     pub(crate) fn split(&mut self) -> (&mut [T], &mut [T], &mut Workspace<'m, T>) {
         let (weights, state) =
-            self.words.split_at_mut_checked(self.dense.shape().parameters()).unwrap_or_default();
+            self.words.split_at_mut_checked(self.dense.shape().parameters_held()).unwrap_or_default();
         (weights, state, &mut self.workspace)
     }
 
     /// The stored weights and the layer's state, for as long as the memory is borrowed.
     pub(crate) fn into_words(self) -> (&'m mut [T], &'m mut [T]) {
-        self.words.split_at_mut_checked(self.dense.shape().parameters()).unwrap_or_default()
+        self.words.split_at_mut_checked(self.dense.shape().parameters_held()).unwrap_or_default()
     }
 
     /// A slice of m words an example, likewise.
@@ -160,7 +160,7 @@ impl<'m, T: Scalar> Slot<'m, T> {
     #[inline(never)]
     pub(crate) fn into_room(self, activations: &'m [T], scratch: &'m mut [T], fisher: usize) -> Room<'m, T> {
         let Self { workspace: Workspace { shape, words: mut rest, capacity, batch }, mut words, .. } = self;
-        let (m, n) = (shape.rows(), shape.columns());
+        let (m, n) = (shape.rows(), shape.columns_held());
         let weights = cut(&mut words, m * n).unwrap_or_default();
         let mut take = |side: usize, examples: usize| {
             cut(&mut rest, side * capacity).unwrap_or_default().get_mut(..side * examples).unwrap_or_default()
@@ -275,10 +275,10 @@ impl<'m, T> Iterator for Slots<'m, T> {
         let (dense, rest) = self.layers.split_first()?;
         self.layers = rest;
         let shape = dense.shape();
-        let parameters = shape.rows() * shape.columns();
+        let parameters = shape.parameters_held();
         let words = cut(&mut self.state, parameters + shape.words_held())?;
         let gradient = if self.capacity > 1 { parameters } else { 0 };
-        let workspace = (6 * shape.rows() + shape.columns()) * self.capacity + gradient;
+        let workspace = (6 * shape.rows() + shape.columns_held()) * self.capacity + gradient;
         let workspace = Workspace {
             shape,
             words: cut(&mut self.rooms, workspace)?,

@@ -47,7 +47,7 @@ impl<T: Scalar> Slot<'_, T> {
     fn pre_activate(&mut self, counted: &mut Counted<'_, T>, below: &[T], batch: usize) {
         let shape = *self.dense.shape();
         let (weights, state, workspace) = self.split();
-        let weights = MatrixRef::over(weights, shape.rows(), shape.columns());
+        let weights = MatrixRef::over(weights, shape.rows(), shape.columns_held());
         let layer = LayerMut::over(shape, state);
         if layer.coordinates() == Coordinates::Eigenbasis {
             // The gradients' room is free until the backward pass.
@@ -105,7 +105,7 @@ impl<T: Scalar> Slot<'_, T> {
         scratch: &mut [T],
     ) {
         let shape = *self.dense.shape();
-        let (m, n) = (shape.rows(), shape.columns());
+        let (m, n) = (shape.rows(), shape.columns_held());
         let (weights, state, workspace) = self.split();
         let weights = MatrixRef::over(weights, m, n);
         let layer = LayerMut::over(shape, state);
@@ -218,7 +218,8 @@ pub(crate) fn mean_gradients<T: Scalar>(
     let share = T::ONE / T::from_usize(batch);
     for mut slot in memory.slots(batch).0 {
         let shape = *slot.dense.shape();
-        let Some((out, tail)) = core::mem::take(&mut rest).split_at_mut_checked(shape.parameters()) else {
+        let Some((out, tail)) = core::mem::take(&mut rest).split_at_mut_checked(shape.parameters_held())
+        else {
             return;
         };
         rest = tail;
