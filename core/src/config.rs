@@ -70,6 +70,7 @@ impl<T: Scalar> Averaging<T> {
     }
 
     /// The weight of the old value after a batch of N examples; of what belongs to no layer, by the shortest memory.
+    #[inline(never)]
     pub fn decay(&self, batch: usize) -> T {
         match *self {
             Averaging::Decay(decay) => decay,

@@ -425,11 +425,13 @@ fn form_gradients<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -
 }
 
 /// The weight of the old factors of a layer.
+#[inline(never)]
 fn factor_decay<T: Scalar>(run: &Run<'_, T>, shape: &Shape) -> T {
     run.config.factors.for_lines(shape.longest_side()).decay(run.measured_weight)
 }
 
 /// The weight of the old scalings: none for a fresh S, nor at a refresh that rebuilds it.
+#[inline(never)]
 fn scaling_decay<T: Scalar>(run: &Run<'_, T>) -> T {
     let (config, estimator) = (run.config, run.config.estimator.built());
     let examples = if estimator == Estimator::MeanGradientRunning { run.batch } else { run.measured_weight };
