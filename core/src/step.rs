@@ -491,7 +491,8 @@ fn look<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<L
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        if config.damping.uses_mean() && (moved || !(room.marks().noted_mean_scaling() > T::ZERO)) {
+        let known = !moved && room.marks().noted_mean_scaling() > T::ZERO;
+        if config.damping.uses_mean() && !known {
             let mean = room.mean_scaling();
             room.marks().note_mean_scaling(mean);
             run.counted.add(room.shape().parameters_held());

@@ -88,6 +88,9 @@ pub(crate) struct Workspace<'m, T> {
     batch: usize,
 }
 
+/// A slot, a slice of the layer below where there is one, and the shared scratch.
+type AndBelow<'m, T> = (Slot<'m, T>, Option<&'m mut [T]>, &'m mut [T]);
+
 /// The slices of a layer's workspace, in their order.
 #[derive(Clone, Copy)]
 pub(crate) enum Slice {
@@ -248,7 +251,7 @@ impl<'a, T: Scalar> Memory<'a, T> {
         index: usize,
         batch: usize,
         slice: Slice,
-    ) -> Option<(Slot<'_, T>, Option<&mut [T]>, &mut [T])> {
+    ) -> Option<AndBelow<'_, T>> {
         let (mut slots, scratch) = self.slots(batch);
         let below = match index.checked_sub(1) {
             Some(below) => Some(slots.nth(below)?.into_slice(slice)),
