@@ -2,8 +2,8 @@
 #![cfg(not(feature = "published"))]
 
 use ekfac::{
-    Adaptation, Config, Dense, Error, Estimator, Fisher, Learner, Loss, Net, Refresh, damping::Damping,
-    layers,
+    Adaptation, Config, Dense, Error, Estimator, Fisher, Learner, Loss, Net, Refresh, Targets,
+    damping::Damping, layers,
 };
 
 const LAYERS: [Dense; 2] = layers![3 => 2 Tanh => 2 Identity];
