@@ -2,6 +2,7 @@
 
 use crate::{
     Error, LayerMut, Progress, Scalar, Shape,
+    allowed::SETTINGS,
     damping::{self, Adaptation, Damping, LayerDamping},
     jacobi::Limits,
 };
@@ -459,54 +460,6 @@ impl<T: Scalar> Config<T> {
         }
     }
 }
-
-/// What a setting may be.
-#[derive(Clone, Copy)]
-enum Allowed {
-    /// In (0, infinity).
-    Positive,
-    /// In [0, infinity).
-    NotNegative,
-    /// In [0, 1).
-    Fraction,
-    /// In (0, 1].
-    Share,
-}
-
-impl Allowed {
-    fn holds<T: Scalar>(self, value: T) -> bool {
-        match self {
-            Allowed::Positive => value > T::ZERO && value.is_finite(),
-            Allowed::NotNegative => value >= T::ZERO && value.is_finite(),
-            Allowed::Fraction => value >= T::ZERO && value < T::ONE,
-            Allowed::Share => value > T::ZERO && value <= T::ONE,
-        }
-    }
-}
-
-/// The settings in the order in which [`Config::check`] looks at them: a table, since code for each of them is larger.
-const SETTINGS: [(Allowed, &str); 20] = [
-    (Allowed::Positive, "learning_rate"),
-    (Allowed::Fraction, "momentum"),
-    (Allowed::NotNegative, "weight_decay"),
-    (Allowed::Fraction, "weight_decay"),
-    (Allowed::Positive, "clip"),
-    (Allowed::Positive, "reach"),
-    (Allowed::Positive, "damping"),
-    (Allowed::Positive, "damping"),
-    (Allowed::Share, "statistics_share"),
-    (Allowed::Positive, "statistics_period"),
-    (Allowed::Fraction, "factors"),
-    (Allowed::Positive, "factors"),
-    (Allowed::Positive, "factors"),
-    (Allowed::Fraction, "scalings"),
-    (Allowed::Positive, "scalings"),
-    (Allowed::Positive, "scalings"),
-    (Allowed::NotNegative, "refresh.per_line"),
-    (Allowed::Positive, "refresh.period"),
-    (Allowed::Positive, "refresh.limits.sweeps"),
-    (Allowed::NotNegative, "refresh.threshold"),
-];
 
 pub(crate) fn expect(holds: bool, argument: &'static str) -> Result<(), Error> {
     if holds { Ok(()) } else { Err(Error::OutOfRange { argument, index: 0 }) }

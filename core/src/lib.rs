@@ -58,6 +58,7 @@
 //! (`tests/firmware/README.md` has the figures).
 #![no_std]
 
+mod allowed;
 mod carve;
 mod companion;
 pub mod config;
@@ -71,6 +72,7 @@ pub mod kernels;
 pub mod layer;
 pub mod marks;
 pub mod net;
+mod plan;
 mod precondition;
 mod preconditioner;
 mod progress;
