@@ -49,12 +49,6 @@ impl<'a, T: Scalar> Companion<'a, T> {
         self.turn_inlined(p, q, rotation);
     }
 
-    /// [`turn`](Self::turn) with a rotation, inlined or by a call.
-    #[inline(always)]
-    pub(crate) fn turn_as<const INLINED: bool>(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
-        if INLINED { self.turn_inlined(p, q, Some(rotation)) } else { self.turn(p, q, Some(rotation)) }
-    }
-
     #[inline(always)]
     fn turn_inlined(&mut self, p: usize, q: usize, rotation: Option<&Rotation<T>>) {
         let turned = |x, y| match (rotation, self.turn) {
@@ -81,6 +75,12 @@ impl<'a, T: Scalar> Companion<'a, T> {
 /// What a list of turns needs ([`turns`](crate::turns)).
 #[cfg(feature = "large")]
 impl<T: Scalar> Companion<'_, T> {
+    /// [`turn`](Self::turn) with a rotation, inlined or by a call.
+    #[inline(always)]
+    pub(crate) fn turn_as<const INLINED: bool>(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
+        if INLINED { self.turn_inlined(p, q, Some(rotation)) } else { self.turn(p, q, Some(rotation)) }
+    }
+
     pub(crate) fn reborrow(&mut self) -> Companion<'_, T> {
         Companion { data: self.data, ..*self }
     }
@@ -119,6 +119,7 @@ impl<T: Scalar> Companion<'_, T> {
 }
 
 /// What turns along with a side of a layer in a step: S, the velocity, the weights and what is in flight.
+#[cfg(feature = "large")]
 pub(crate) type Companions<'a, T> = [Companion<'a, T>; 5];
 
 /// Bytes of the columns that are turned together, which stay in the nearest cache.

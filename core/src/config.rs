@@ -2,9 +2,14 @@
 
 use crate::{
     Error, LayerMut, Progress, Scalar, Shape,
+    allowed::SETTINGS,
     damping::{self, Adaptation, Damping, LayerDamping},
     jacobi::Limits,
 };
+
+/// Whether the feature `published` is on. Without it [`Config::check`] refuses what it adds, so that the code behind is never
+/// reached and is left out of the program.
+pub(crate) const PUBLISHED: bool = cfg!(feature = "published");
 
 /// Which output gradients enter the factors and the scalings. The mean gradient always uses the training targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,7 @@ impl<T: Scalar> Averaging<T> {
     }
 
     /// The weight of the old value after a batch of N examples; of what belongs to no layer, by the shortest memory.
+    #[inline(never)]
     pub fn decay(&self, batch: usize) -> T {
         match *self {
             Averaging::Decay(decay) => decay,
@@ -84,14 +90,13 @@ impl<T: Scalar> Averaging<T> {
         }
     }
 
-    fn check(&self, argument: &'static str) -> Result<(), Error> {
-        let lasts = |memory: T| memory > T::ZERO && memory.is_finite();
-        let holds = match *self {
-            Averaging::Decay(decay) => decay >= T::ZERO && decay < T::ONE,
-            Averaging::Memory(memory) => lasts(memory),
-            Averaging::PerLine { least, per_line } => lasts(least) && lasts(per_line),
-        };
-        expect(holds, argument)
+    /// What [`Config::check`] looks at: a fixed weight, a memory, and one for each line; harmless where there is none.
+    fn settings(self) -> [T; 3] {
+        match self {
+            Averaging::Decay(decay) => [decay, T::ONE, T::ONE],
+            Averaging::Memory(memory) => [T::ZERO, memory, T::ONE],
+            Averaging::PerLine { least, per_line } => [T::ZERO, least, per_line],
+        }
     }
 }
 
@@ -155,24 +160,23 @@ impl<T: Scalar> Refresh<T> {
     /// What becomes of S.
     pub fn carry(&self) -> Carry {
         match *self {
-            Self::Periodic { carry, .. } => carry,
-            Self::Rotations { .. } => Carry::Transport,
+            Self::Periodic { carry, .. } if PUBLISHED => carry,
+            _ => Carry::Transport,
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
-        let threshold = match *self {
-            Self::Rotations { per_line, threshold, .. } => {
-                expect(per_line >= T::ZERO && per_line.is_finite(), "refresh.per_line")?;
-                threshold
-            }
-            Self::Periodic { period, limits, .. } => {
-                expect(period > 0, "refresh.period")?;
-                expect(limits.sweeps > 0, "refresh.limits.sweeps")?;
-                limits.threshold
-            }
-        };
-        expect(threshold >= T::ZERO && threshold.is_finite(), "refresh.threshold")
+    /// What [`Config::check`] looks at: the rotations for each line, the threshold, the period, and the sweeps; harmless where
+    /// there are none.
+    fn settings(&self) -> [T; 4] {
+        match *self {
+            Self::Rotations { per_line, threshold, .. } => [per_line, threshold, T::ONE, T::ONE],
+            Self::Periodic { period, limits, .. } => [
+                T::ZERO,
+                limits.threshold,
+                T::from_usize(period as usize),
+                T::from_usize(limits.sweeps as usize),
+            ],
+        }
     }
 }
 
@@ -261,7 +265,18 @@ pub struct Config<T> {
 impl Estimator {
     /// Whether S is made of the examples' own gradients.
     pub(crate) fn is_per_example(self) -> bool {
-        matches!(self, Estimator::PerExampleFresh | Estimator::PerExampleRunning)
+        matches!(self.built(), Estimator::PerExampleFresh | Estimator::PerExampleRunning)
+    }
+
+    /// The one that a step goes by: what [`Config::check`] lets pass, said to the compiler.
+    pub(crate) fn built(self) -> Self {
+        if PUBLISHED { self } else { Estimator::PerExampleRunning }
+    }
+}
+
+impl Fisher {
+    pub(crate) fn is_exact(self) -> bool {
+        PUBLISHED && self == Fisher::Exact
     }
 }
 
@@ -322,6 +337,7 @@ impl<T: Scalar> Config<T> {
 
     /// K-FAC (Martens and Grosse 2015) with damping factored by pi, as a baseline on the same machinery. Factors and
     /// inverses are taken every `period` steps, as in the authors' code.
+    #[cfg(feature = "published")]
     pub fn kfac(learning_rate: T, damping: T, period: u32) -> Self {
         Self {
             estimator: Estimator::Kronecker,
@@ -379,36 +395,69 @@ impl<T: Scalar> Config<T> {
     /// Refuses settings out of range.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] naming the setting.
+    /// [`Error::OutOfRange`] naming the setting; [`Error::NotBuilt`] for one that this build leaves out.
     pub fn check(&self) -> Result<(), Error> {
-        expect(self.learning_rate > T::ZERO && self.learning_rate.is_finite(), "learning_rate")?;
-        expect(self.momentum >= T::ZERO && self.momentum < T::ONE, "momentum")?;
-        expect(
-            self.weight_decay >= T::ZERO && self.weight_decay * self.learning_rate < T::ONE,
-            "weight_decay",
-        )?;
-        match self.clip {
-            Clip::None => {}
-            Clip::Fixed(r) | Clip::PerExample(r) | Clip::ShareOfLoss(r) | Clip::PerParameter(r) => {
-                expect(r > T::ZERO && r.is_finite(), "clip")?;
-            }
+        if let Some(argument) = self.not_built() {
+            return Err(Error::NotBuilt { argument, feature: "published" });
         }
-        if let Some(reach) = self.reach {
-            expect(reach > T::ZERO && reach.is_finite(), "reach")?;
-        }
-        self.damping.check()?;
+        let clip = match self.clip {
+            Clip::None => T::ONE,
+            Clip::Fixed(r) | Clip::PerExample(r) | Clip::ShareOfLoss(r) | Clip::PerParameter(r) => r,
+        };
         // Factored damping damps the two factors, so it needs S to be their product.
-        let factored = matches!(self.damping, Damping::Factored(_));
-        expect(!factored || self.estimator == Estimator::Kronecker, "damping")?;
-        if let Some(adaptation) = &self.adaptation {
-            adaptation.check()?;
+        #[cfg(feature = "published")]
+        let fits = !matches!(self.damping, Damping::Factored(_)) || self.estimator == Estimator::Kronecker;
+        #[cfg(not(feature = "published"))]
+        let fits = true;
+        let [decay_a, memory_a, line_a] = self.factors.settings();
+        let [decay_s, memory_s, line_s] = self.scalings.settings();
+        let [per_line, threshold, period, sweeps] = self.refresh.settings();
+        let values = [
+            self.learning_rate,
+            self.momentum,
+            self.weight_decay,
+            self.weight_decay * self.learning_rate,
+            clip,
+            self.reach.unwrap_or(T::ONE),
+            self.damping.strength(),
+            if fits { T::ONE } else { T::ZERO },
+            self.statistics_share,
+            T::from_usize(self.statistics_period as usize),
+            decay_a,
+            memory_a,
+            line_a,
+            decay_s,
+            memory_s,
+            line_s,
+            per_line,
+            period,
+            sweeps,
+            threshold,
+        ];
+        for (value, (allowed, argument)) in values.iter().zip(&SETTINGS) {
+            expect(allowed.holds(*value), argument)?;
         }
-        let share = self.statistics_share;
-        expect(share > T::ZERO && share <= T::ONE, "statistics_share")?;
-        expect(self.statistics_period > 0, "statistics_period")?;
-        self.factors.check("factors")?;
-        self.scalings.check("scalings")?;
-        self.refresh.check()
+        self.built_adaptation().map_or(Ok(()), |adaptation| adaptation.check())
+    }
+
+    /// The adaptation that a step goes by.
+    pub(crate) fn built_adaptation(&self) -> Option<Adaptation<T>> {
+        if PUBLISHED { self.adaptation } else { None }
+    }
+
+    /// A setting whose code this build leaves out.
+    fn not_built(&self) -> Option<&'static str> {
+        if PUBLISHED {
+            None
+        } else if self.fisher == Fisher::Exact {
+            Some("fisher")
+        } else if self.estimator != Estimator::PerExampleRunning {
+            Some("estimator")
+        } else if matches!(self.refresh, Refresh::Periodic { .. }) {
+            Some("refresh")
+        } else {
+            self.adaptation.map(|_| "adaptation")
+        }
     }
 }
 

@@ -18,7 +18,7 @@
 //!
 //! One example at a time the eigenbasis wins always; on square layers it wins up to about N = 2 n / 3.
 
-use crate::{MatrixMut, MatrixRef, Scalar, Shape, factor::FactorMut, kernels::Counted, layer::LayerMut};
+use crate::{MatrixMut, MatrixRef, Scalar, Shape, factor::FactorRef, kernels::Counted, layer::LayerMut};
 
 /// Where in the header of a layer's words the mark stands: 0 for parameter coordinates.
 pub(crate) const HEADER_MARK: usize = 4;
@@ -121,18 +121,11 @@ fn halves<T>(scratch: &mut [T], size: usize) -> Option<(&mut [T], &mut [T])> {
 
 /// out = U^T x into the eigenbasis, U x back.
 fn turn_line<T: Scalar>(
-    factor: &FactorMut<'_, T>,
+    factor: FactorRef<'_, T>,
     counted: &mut Counted<'_, T>,
     x: &[T],
     into: Coordinates,
     out: &mut [T],
 ) {
-    let size = factor.size();
-    let (x, out) = (MatrixRef::over(x, size, 1), MatrixMut::over(out, size, 1));
-    match into {
-        Coordinates::Eigenbasis => {
-            counted.product_left_transposed(out, factor.basis(), x, T::ONE, T::ZERO);
-        }
-        Coordinates::Parameter => counted.product(out, factor.basis(), x, T::ONE, T::ZERO),
-    }
+    counted.multiply(out, factor.basis(), x, 1, into == Coordinates::Eigenbasis);
 }

@@ -14,7 +14,9 @@
 //! Levenberg-Marquardt adaptation (ibid., section 6.5) compares the change of the loss with the quadratic model
 //! M = K . d + d (S + lambda) d / 2 of the step d in the eigenbasis, where it costs m n operations and no product.
 
-use crate::{Error, FactorMut, MatrixRef, Scalar, Shape, config::expect, jacobi::diagonal, layer::LayerMut};
+#[cfg(feature = "published")]
+use crate::jacobi::diagonal;
+use crate::{Error, FactorRef, MatrixRef, Scalar, Shape, config::expect, layer::LayerMut};
 
 /// How the scalings are damped.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +33,7 @@ pub enum Damping<T> {
     /// warm-up is needed.
     Shrunk(T),
     /// K-FAC's factored damping with pi, for [`Estimator::Kronecker`](crate::Estimator::Kronecker) only.
+    #[cfg(feature = "published")]
     Factored(T),
 }
 
@@ -38,12 +41,13 @@ impl<T: Scalar> Damping<T> {
     /// The smallest damping ever used: 1e-20.
     pub const MINIMUM: f64 = 1e-20;
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let (Damping::Absolute(value)
-        | Damping::RelativeToMean(value)
-        | Damping::Shrunk(value)
-        | Damping::Factored(value)) = *self;
-        expect(value > T::ZERO && value.is_finite(), "damping")
+    /// lambda, or the share.
+    pub(crate) fn strength(&self) -> T {
+        match *self {
+            Damping::Absolute(value) | Damping::RelativeToMean(value) | Damping::Shrunk(value) => value,
+            #[cfg(feature = "published")]
+            Damping::Factored(value) => value,
+        }
     }
 
     /// Whether the mean of S has a part in it.
@@ -53,6 +57,7 @@ impl<T: Scalar> Damping<T> {
 
     /// The damping of one layer with this mean of S, its strength multiplied by `multiplier`, and so many examples behind its
     /// factors.
+    #[cfg_attr(not(feature = "published"), allow(unused_variables))]
     pub(crate) fn of_layer(
         &self,
         shape: &Shape,
@@ -70,6 +75,7 @@ impl<T: Scalar> Damping<T> {
                 let share = unknown / (unknown + examples);
                 LayerDamping::Sum(floored((lambda + share * share * mean) * multiplier))
             }
+            #[cfg(feature = "published")]
             Damping::Factored(lambda) => {
                 let root = floored(lambda * multiplier).sqrt();
                 let pi = pi();
@@ -98,6 +104,7 @@ pub enum LayerDamping<T> {
     /// S + this.
     Sum(T),
     /// (diag C_B + b) (diag C_A + a)^T in the place of S.
+    #[cfg(feature = "published")]
     Factored {
         /// Added to the eigenvalues of A.
         a: T,
@@ -111,11 +118,14 @@ impl<T: Scalar> LayerDamping<T> {
     pub(crate) fn over<'d>(
         self,
         scalings: MatrixRef<'d, T>,
-        input_factor: &'d FactorMut<'_, T>,
-        output_factor: &'d FactorMut<'_, T>,
+        #[cfg_attr(not(feature = "published"), allow(unused_variables))] (input_factor, output_factor): (
+            FactorRef<'d, T>,
+            FactorRef<'d, T>,
+        ),
     ) -> Denominators<'d, T> {
         match self {
             LayerDamping::Sum(lambda) => Denominators::Sum { scalings, lambda },
+            #[cfg(feature = "published")]
             LayerDamping::Factored { a, b } => Denominators::Factored {
                 input: (input_factor.covariance(), a),
                 output: (output_factor.covariance(), b),
@@ -130,6 +140,7 @@ pub(crate) enum Denominators<'d, T> {
     /// S + lambda.
     Sum { scalings: MatrixRef<'d, T>, lambda: T },
     /// The eigenvalues of a factor, on the diagonal of its covariance, and what is added to them.
+    #[cfg(feature = "published")]
     Factored { input: (&'d [T], T), output: (&'d [T], T) },
 }
 
@@ -152,6 +163,7 @@ impl<T: Scalar> Denominators<'_, T> {
                     *into = *s + lambda;
                 }
             }
+            #[cfg(feature = "published")]
             Denominators::Factored { input: (input, a), output: (output, b) } => {
                 let side = diagonal(input, column).maximum(T::ZERO) + a;
                 for (row, into) in out.iter_mut().enumerate() {

@@ -44,6 +44,13 @@ pub enum Error {
         /// Where in its slice; 0 for a single setting.
         index: usize,
     },
+    /// A setting whose code is left out of this build: it needs a feature of the crate.
+    NotBuilt {
+        /// The setting.
+        argument: &'static str,
+        /// The feature that brings it.
+        feature: &'static str,
+    },
     /// More refreshes in a row than [`step::MAX_FAILED_REFRESHES`](crate::step::MAX_FAILED_REFRESHES) failed. The batch
     /// counts as a degraded step; its weights are untouched.
     RefreshFailed {
@@ -68,6 +75,12 @@ impl fmt::Display for Error {
             }
             Error::OutOfRange { argument, index } => {
                 write!(formatter, "`{argument}` is outside its documented range (index {index})")
+            }
+            Error::NotBuilt { argument, feature } => {
+                write!(
+                    formatter,
+                    "`{argument}` needs ekfac's feature `{feature}`, which this build is without"
+                )
             }
             Error::RefreshFailed { layer } => {
                 write!(formatter, "the eigenbasis of layer {layer} failed to converge too often in a row")

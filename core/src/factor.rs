@@ -25,14 +25,21 @@ use crate::{
     jacobi::{self, Budget, Companion, Cursor, Limits, Negligible, Report, Turn, Walked},
     kernels::{Counted, dot, dot_as},
     rotation::Rotation,
-    shape::{CURSORS, packed_words},
+    shape::{CURSORS, packed_words, packed_words_held},
 };
 #[cfg(feature = "large")]
 use crate::{companion::Companions, turns::Waiting};
 
+/// A factor, read-only: its views live as long as the layer is borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct FactorRef<'a, T> {
+    size: usize,
+    words: &'a [T],
+}
+
 /// A factor over caller-owned memory.
 #[derive(Debug)]
-pub struct FactorMut<'a, T> {
+pub(crate) struct FactorMut<'a, T> {
     size: usize,
     /// Cursors, C and U in one slice, which is cut where it is used: a view is moved often, and its size is stack.
     words: &'a mut [T],
@@ -52,60 +59,49 @@ enum Place {
     Orthogonality = 2,
 }
 
-impl<'a, T: Scalar> FactorMut<'a, T> {
+impl<'a, T: Scalar> FactorRef<'a, T> {
     /// A factor over [`factor_words`](crate::shape::factor_words) words.
-    pub(crate) fn over(size: usize, words: &'a mut [T]) -> Self {
+    pub(crate) fn over(size: usize, words: &'a [T]) -> Self {
         Self { size, words }
     }
 
-    pub(crate) fn reborrow(&mut self) -> FactorMut<'_, T> {
-        FactorMut { size: self.size, words: self.words }
-    }
-
-    fn parts(&mut self) -> Parts<'_, T> {
-        let mut rest = &mut *self.words;
-        let cursors = cut(&mut rest, CURSORS).unwrap_or_default();
-        let covariance = cut(&mut rest, packed_words(self.size)).unwrap_or_default();
-        Parts { cursors, covariance, basis: rest }
-    }
-
     /// n, the side of the factor.
-    pub fn size(&self) -> usize {
+    pub fn size(self) -> usize {
         self.size
     }
 
     /// U, n x n, eigenvectors in columns.
-    pub fn basis(&self) -> MatrixRef<'_, T> {
-        let basis = self.words.get(CURSORS + packed_words(self.size)..).unwrap_or_default();
+    pub fn basis(self) -> MatrixRef<'a, T> {
+        let basis = self.words.get(CURSORS + packed_words_held(self.size)..).unwrap_or_default();
         MatrixRef::over(basis, self.size, self.size)
     }
 
     /// C, the factor seen in its basis: the packed upper triangle ([`jacobi::packed_index`]).
-    pub fn covariance(&self) -> &[T] {
-        self.words.get(CURSORS..CURSORS + packed_words(self.size)).unwrap_or_default()
+    pub fn covariance(self) -> &'a [T] {
+        self.words.get(CURSORS..CURSORS + packed_words_held(self.size)).unwrap_or_default()
     }
 
     /// The eigenvalue estimates diag C, in the order of the basis; rounding may leave the smallest just below zero.
-    pub fn values(&self) -> impl Iterator<Item = T> + '_ {
-        (0..self.size).map(|i| self.value(i))
+    pub fn values(self) -> impl Iterator<Item = T> + use<'a, T> {
+        (0..self.size).map(move |i| self.value(i))
     }
 
     /// c_ii. A function of its own, since the values are walked in many places.
     #[inline(never)]
-    fn value(&self, i: usize) -> T {
+    fn value(self, i: usize) -> T {
         jacobi::diagonal(self.covariance(), i)
     }
 
     /// The sum of the eigenvalues.
     #[inline(never)]
-    pub fn trace(&self) -> T {
+    pub fn trace(self) -> T {
         // Each step asks for it, so without a call for each value.
         let covariance = self.covariance();
         (0..self.size).fold(T::ZERO, |sum, i| sum + jacobi::diagonal(covariance, i))
     }
 
     /// The largest eigenvalue over the smallest; infinite for a singular factor.
-    pub fn condition(&self) -> T {
+    pub fn condition(self) -> T {
         let (mut low, mut high) = (T::MAX, T::ZERO);
         for value in self.values() {
             low = low.minimum(value.maximum(T::ZERO));
@@ -115,12 +111,12 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 
     /// |C - diag C| / |C|, the health of the basis: 0 when it is exact.
-    pub fn off_diagonal(&self) -> T {
+    pub fn off_diagonal(self) -> T {
         jacobi::off_diagonal(self.covariance(), self.size)
     }
 
     /// max |U^T U - I|.
-    pub fn orthogonality(&self) -> T {
+    pub fn orthogonality(self) -> T {
         let mut worst = T::ZERO;
         for (j, right) in self.basis().iter_columns().enumerate() {
             for (i, left) in self.basis().iter_columns().take(j + 1).enumerate() {
@@ -135,7 +131,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     ///
     /// # Errors
     /// [`Error::Length`] when `out` is not n x n.
-    pub fn reconstruct(&self, mut out: MatrixMut<'_, T>) -> Result<(), Error> {
+    pub fn reconstruct(self, mut out: MatrixMut<'_, T>) -> Result<(), Error> {
         expect_length("factor rows", self.size, out.rows())?;
         expect_length("factor columns", self.size, out.columns())?;
         out.as_mut_slice().fill(T::ZERO);
@@ -150,6 +146,67 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
             }
         }
         Ok(())
+    }
+
+    /// Whether C holds numbers alone: only an engine that returns something else can have spoilt it, since the gate lets
+    /// nothing else in.
+    pub(crate) fn is_sound(self) -> bool {
+        crate::guard::first_non_finite(self.covariance()).is_none()
+    }
+
+    /// out = U^T x for a batch; with one row less in x than U has, x has a virtual 1 in the last place (the bias). Inlined, so
+    /// that no frame of it lies below the product.
+    #[inline(always)]
+    pub(crate) fn project(
+        self,
+        counted: &mut Counted<'_, T>,
+        x: &[T],
+        inputs: usize,
+        batch: usize,
+        out: &mut [T],
+    ) {
+        counted.multiply(out, self.basis().top(inputs), x, batch, true);
+        self.add_bias(inputs, out);
+    }
+
+    #[inline(never)]
+    fn add_bias(self, inputs: usize, out: &mut [T]) {
+        if inputs < self.size {
+            for column in out.chunks_exact_mut(self.size) {
+                for (value, vector) in column.iter_mut().zip(self.basis().iter_columns()) {
+                    *value += vector.get(inputs).copied().unwrap_or(T::ZERO);
+                }
+            }
+        }
+    }
+}
+
+impl<'a, T: Scalar> FactorMut<'a, T> {
+    /// A factor over [`factor_words`](crate::shape::factor_words) words.
+    pub(crate) fn over(size: usize, words: &'a mut [T]) -> Self {
+        Self { size, words }
+    }
+
+    /// The same, read-only and for as long.
+    pub(crate) fn into_ref(self) -> FactorRef<'a, T> {
+        FactorRef { size: self.size, words: self.words }
+    }
+
+    /// The same, read-only.
+    fn as_ref(&self) -> FactorRef<'_, T> {
+        FactorRef { size: self.size, words: self.words }
+    }
+
+    /// n, the side of the factor.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    fn parts(&mut self) -> Parts<'_, T> {
+        let mut rest = &mut *self.words;
+        let cursors = cut(&mut rest, CURSORS).unwrap_or_default();
+        let covariance = cut(&mut rest, packed_words_held(self.size)).unwrap_or_default();
+        Parts { cursors, covariance, basis: rest }
     }
 
     /// Overwrites basis and covariance, as [`LayerMut::load_input_factor`](crate::LayerMut::load_input_factor) has it.
@@ -168,29 +225,9 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         Ok(())
     }
 
-    /// Whether C holds numbers alone: only an engine that returns something else can have spoilt it, since the gate lets
-    /// nothing else in.
-    pub(crate) fn is_sound(&self) -> bool {
-        crate::guard::first_non_finite(self.covariance()).is_none()
-    }
-
     pub(crate) fn set_identity(&mut self) {
         let size = self.size;
         jacobi::set_identity(self.parts().basis, size);
-    }
-
-    /// out = U^T x; with one row less in x than U has, x has a virtual 1 in the last place (the bias).
-    pub(crate) fn project(&self, counted: &mut Counted<'_, T>, x: MatrixRef<'_, T>, out: &mut [T]) {
-        let (inputs, batch) = (x.rows(), x.columns());
-        let into = MatrixMut::over(out, self.size, batch);
-        counted.product_left_transposed(into, self.basis().top(inputs), x, T::ONE, T::ZERO);
-        if inputs < self.size {
-            for column in out.chunks_exact_mut(self.size) {
-                for (value, vector) in column.iter_mut().zip(self.basis().iter_columns()) {
-                    *value += vector.get(inputs).copied().unwrap_or(T::ZERO);
-                }
-            }
-        }
     }
 
     /// Blends the second moment of projected examples, n x N, into C.
@@ -230,9 +267,9 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         threshold: T,
         budget: Budget,
     ) -> Walked {
-        self.rotate_by(threshold, budget, |basis, (p, q), rotation| {
-            basis.turn_as::<false>(p, q, rotation);
-            companions.iter_mut().for_each(|companion| companion.rotate(p, q, rotation));
+        self.rotate_by(threshold, budget, |covariance, basis, pair| {
+            turn_all(covariance, basis.words, basis.size, companions, pair);
+            restore(basis.words, basis.size, basis.care);
         })
     }
 
@@ -246,8 +283,9 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         threshold: T,
         budget: Budget,
     ) -> Walked {
-        let walked = self.rotate_by(threshold, budget, |basis, pair, rotation| {
-            waiting.turn(basis, companions, pair, rotation);
+        let walked = self.rotate_by(threshold, budget, |covariance, basis, pair| {
+            let rotation = annihilate(covariance, basis.size, pair);
+            waiting.turn(basis, companions, pair, &rotation);
         });
         let mut care = self.cursor(Place::Orthogonality);
         let size = self.size;
@@ -256,25 +294,23 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         walked
     }
 
-    /// The walk: C turns at once, `turn` turns all else.
+    /// The walk: `turn` annihilates a pair and turns all that is held in the basis along.
     #[inline(always)]
     fn rotate_by(
         &mut self,
         threshold: T,
         budget: Budget,
-        mut turn: impl FnMut(&mut Basis<'_, T>, (usize, usize), &Rotation<T>),
+        mut turn: impl FnMut(&mut [T], &mut Basis<'_, T>, (usize, usize)),
     ) -> Walked {
         // In a null space the entries are rounding of the larger ones, and rotating them would waste the budget.
-        let floor = T::EPSILON * self.trace();
+        let floor = T::EPSILON * self.as_ref().trace();
         let (mut walk, mut care) = (self.cursor(Place::Walk), self.cursor(Place::Orthogonality));
         let size = self.size;
         let Parts { covariance, basis, .. } = self.parts();
         let mut basis = Basis { words: basis, size, care: &mut care };
         let (negligible, mut walked) = (Negligible { threshold, floor }, Walked { rotations: 0, checks: 0 });
-        while let Some((p, q)) = jacobi::seek(covariance, size, &mut walk, negligible, budget, &mut walked) {
-            let rotation = jacobi::annihilating(covariance, p, q);
-            jacobi::turn_packed(covariance, size, p, q, Some(&rotation));
-            turn(&mut basis, (p, q), &rotation);
+        while let Some(pair) = jacobi::seek(covariance, size, &mut walk, negligible, budget, &mut walked) {
+            turn(covariance, &mut basis, pair);
         }
         self.set_cursor(Place::Walk, walk.normal(size));
         self.set_cursor(Place::Orthogonality, care.normal(size + 1));
@@ -318,17 +354,39 @@ impl<T: Scalar> Basis<'_, T> {
     }
 
     /// Turns columns p < q, and pays for one pair's care.
+    #[cfg(feature = "large")]
     #[inline(always)]
     pub(crate) fn turn_as<const INLINED: bool>(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
         Companion::columns(self.words, self.size, Turn::Linear).turn_as::<INLINED>(p, q, rotation);
-        if INLINED {
-            restore_as::<true, T>(self.words, self.size, self.care);
-        } else {
-            restore(self.words, self.size, self.care);
-        }
+        restore_as::<INLINED, T>(self.words, self.size, self.care);
     }
 }
 
+/// Annihilates c_pq in C alone.
+#[inline(always)]
+fn annihilate<T: Scalar>(covariance: &mut [T], size: usize, (p, q): (usize, usize)) -> Rotation<T> {
+    let rotation = jacobi::annihilating(covariance, p, q);
+    jacobi::turn_packed(covariance, size, p, q, Some(&rotation));
+    rotation
+}
+
+/// Annihilates c_pq, and turns all that is held in the basis along. A function of its own, so that its frame is gone when the
+/// next pair is sought.
+#[inline(never)]
+fn turn_all<T: Scalar>(
+    covariance: &mut [T],
+    basis: &mut [T],
+    size: usize,
+    companions: &mut [Companion<'_, T>],
+    pair: (usize, usize),
+) {
+    let rotation = annihilate(covariance, size, pair);
+    let (p, q) = pair;
+    Companion::columns(basis, size, Turn::Linear).rotate(p, q, &rotation);
+    companions.iter_mut().for_each(|companion| companion.rotate(p, q, &rotation));
+}
+
+/// Restores the orthogonality of the pair at the cursor, and moves on: pairs p < q of n + 1 lines stand for j = p <= k = q - 1.
 #[inline(never)]
 fn restore<T: Scalar>(basis: &mut [T], size: usize, cursor: &mut Cursor) {
     restore_as::<false, T>(basis, size, cursor);

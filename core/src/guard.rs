@@ -26,6 +26,7 @@ pub fn turning_limit<T: Scalar>(shape: &Shape) -> T {
 }
 
 /// Index of the first value whose magnitude is not at most `limit`; NaN never is.
+#[inline(never)]
 pub fn first_beyond<T: Scalar>(values: &[T], limit: T) -> Option<usize> {
     // Whole blocks without a branch in them, which the compiler turns into vector code.
     let sound = |block: &[T]| block.iter().fold(true, |sound, value| sound & is_within(*value, limit));

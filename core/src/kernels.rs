@@ -374,6 +374,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
     }
 
     /// Adds work done outside the products.
+    #[inline(never)]
     pub fn add(&mut self, operations: usize) {
         self.operations = self.operations.saturating_add(operations as u64);
     }
@@ -391,17 +392,25 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels.product(out, left, right, scale, keep);
     }
 
+    /// out = left x, or left^T x, for so many columns: from slices, so that the callers hold no matrices on the stack.
     #[inline(never)]
-    pub(crate) fn product_left_transposed(
+    pub(crate) fn multiply(
         &mut self,
-        out: MatrixMut<'_, T>,
+        out: &mut [T],
         left: MatrixRef<'_, T>,
-        right: MatrixRef<'_, T>,
-        scale: T,
-        keep: T,
+        x: &[T],
+        columns: usize,
+        transposed: bool,
     ) {
-        self.add(2 * left.rows() * left.columns() * right.columns());
-        self.kernels.product_left_transposed(out, left, right, scale, keep);
+        let (rows, terms) =
+            if transposed { (left.columns(), left.rows()) } else { (left.rows(), left.columns()) };
+        self.add(2 * rows * terms * columns);
+        let (out, x) = (MatrixMut::over(out, rows, columns), MatrixRef::over(x, terms, columns));
+        if transposed {
+            self.kernels.product_left_transposed(out, left, x, T::ONE, T::ZERO);
+        } else {
+            self.kernels.product(out, left, x, T::ONE, T::ZERO);
+        }
     }
 
     #[inline(never)]

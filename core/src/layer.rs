@@ -12,28 +12,26 @@ use crate::{
     Coordinates, Error, MatrixMut, MatrixRef, Scalar, Shape,
     carve::cut,
     error::expect_length,
-    factor::FactorMut,
+    factor::{FactorMut, FactorRef},
     kernels::sum,
     marks::{Mark, Marks},
     precondition::Bases,
-    shape::{HEADER, factor_words},
+    shape::{HEADER, factor_words_held},
 };
+use core::ops::Range;
 
 /// A view of one layer's state.
 #[derive(Debug)]
 pub struct LayerMut<'a, T> {
     shape: Shape,
-    header: &'a mut [T],
-    input_factor: FactorMut<'a, T>,
-    output_factor: FactorMut<'a, T>,
-    scalings: &'a mut [T],
-    velocity: &'a mut [T],
+    /// All words in one slice, which is cut where it is used: a view is moved often, and its size is stack.
+    words: &'a mut [T],
 }
 
-/// The parts of a layer that a refresh changes.
-pub(crate) struct Parts<'m, 'a, T> {
-    pub(crate) input_factor: &'m mut FactorMut<'a, T>,
-    pub(crate) output_factor: &'m mut FactorMut<'a, T>,
+/// The parts of a layer that change each by itself.
+pub(crate) struct Parts<'m, T> {
+    pub(crate) input_factor: FactorMut<'m, T>,
+    pub(crate) output_factor: FactorMut<'m, T>,
     pub(crate) scalings: &'m mut [T],
     pub(crate) velocity: &'m mut [T],
 }
@@ -63,37 +61,20 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     /// Views a buffer of the right length that has been a layer before.
-    pub(crate) fn over(shape: Shape, buffer: &'a mut [T]) -> Self {
-        let (m, n) = (shape.rows(), shape.columns());
-        let mut rest = buffer;
-        let mut take = |words| cut(&mut rest, words).unwrap_or_default();
-        Self {
-            shape,
-            header: take(HEADER),
-            input_factor: FactorMut::over(n, take(factor_words(n))),
-            output_factor: FactorMut::over(m, take(factor_words(m))),
-            scalings: take(m * n),
-            velocity: take(m * n),
-        }
+    pub(crate) fn over(shape: Shape, words: &'a mut [T]) -> Self {
+        Self { shape, words }
     }
 
     #[cold]
     fn start(&mut self) {
-        self.input_factor.set_identity();
-        self.output_factor.set_identity();
+        self.input_factor_mut().set_identity();
+        self.output_factor_mut().set_identity();
         self.set_mark(Mark::Started, T::ONE);
     }
 
     /// The same view for a shorter time.
     pub(crate) fn reborrow(&mut self) -> LayerMut<'_, T> {
-        LayerMut {
-            shape: self.shape,
-            header: self.header,
-            input_factor: self.input_factor.reborrow(),
-            output_factor: self.output_factor.reborrow(),
-            scalings: self.scalings,
-            velocity: self.velocity,
-        }
+        LayerMut { shape: self.shape, words: self.words }
     }
 
     /// The shape.
@@ -102,25 +83,42 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     /// The factor A of the input activations, n x n.
-    pub fn input_factor(&self) -> &FactorMut<'a, T> {
-        &self.input_factor
+    #[inline(never)]
+    pub fn input_factor(&self) -> FactorRef<'_, T> {
+        let [words, _] = self.factors();
+        FactorRef::over(self.shape.columns_held(), self.words.get(words).unwrap_or_default())
     }
 
     /// The factor B of the pre-activation gradients, m x m.
-    pub fn output_factor(&self) -> &FactorMut<'a, T> {
-        &self.output_factor
+    #[inline(never)]
+    pub fn output_factor(&self) -> FactorRef<'_, T> {
+        let [_, words] = self.factors();
+        FactorRef::over(self.shape.rows(), self.words.get(words).unwrap_or_default())
+    }
+
+    /// Where the factors' words lie.
+    fn factors(&self) -> [Range<usize>; 2] {
+        let middle = HEADER + factor_words_held(self.shape.columns_held());
+        [HEADER..middle, middle..middle + factor_words_held(self.shape.rows())]
+    }
+
+    /// Where S begins; the velocity, which is as long, ends the words.
+    fn squares(&self) -> usize {
+        self.words.len().saturating_sub(2 * self.shape.rows() * self.shape.columns_held())
     }
 
     pub(crate) fn bases(&self) -> Bases<'_, T> {
-        Bases { input: self.input_factor.basis(), output: self.output_factor.basis() }
+        Bases { input: self.input_factor().basis(), output: self.output_factor().basis() }
     }
 
-    pub(crate) fn input_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
-        &mut self.input_factor
+    pub(crate) fn input_factor_mut(&mut self) -> FactorMut<'_, T> {
+        let [words, _] = self.factors();
+        FactorMut::over(self.shape.columns_held(), self.words.get_mut(words).unwrap_or_default())
     }
 
-    pub(crate) fn output_factor_mut(&mut self) -> &mut FactorMut<'a, T> {
-        &mut self.output_factor
+    pub(crate) fn output_factor_mut(&mut self) -> FactorMut<'_, T> {
+        let [_, words] = self.factors();
+        FactorMut::over(self.shape.rows(), self.words.get_mut(words).unwrap_or_default())
     }
 
     /// Overwrites U_A (n x n) and C_A (packed, [`jacobi::packed_index`](crate::jacobi::packed_index)) with values from outside. The factors of a layer share
@@ -129,7 +127,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// # Errors
     /// [`Error::Length`], [`Error::NonFinite`]: before any write.
     pub fn load_input_factor(&mut self, basis: MatrixRef<'_, T>, covariance: &[T]) -> Result<(), Error> {
-        self.input_factor.load(basis, covariance)?;
+        self.input_factor_mut().load(basis, covariance)?;
         self.set_mark(Mark::FactorWeight, T::ONE);
         Ok(())
     }
@@ -139,29 +137,31 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// # Errors
     /// [`Error::Length`], [`Error::NonFinite`]: before any write.
     pub fn load_output_factor(&mut self, basis: MatrixRef<'_, T>, covariance: &[T]) -> Result<(), Error> {
-        self.output_factor.load(basis, covariance)?;
+        self.output_factor_mut().load(basis, covariance)?;
         self.set_mark(Mark::FactorWeight, T::ONE);
         Ok(())
     }
 
     /// S, m x n: rows in the order of U_B, columns in the order of U_A.
     pub fn scalings(&self) -> MatrixRef<'_, T> {
-        MatrixRef::over(self.scalings, self.shape.rows(), self.shape.columns())
+        let words = self.shape.parameters_held();
+        let scalings = self.words.get(self.squares()..).and_then(|rest| rest.get(..words));
+        MatrixRef::over(scalings.unwrap_or_default(), self.shape.rows(), self.shape.columns_held())
     }
 
     /// The mean of S.
     pub fn mean_scaling(&self) -> T {
-        sum(self.scalings) / T::from_usize(self.shape.parameters())
+        sum(self.scalings().as_slice()) / T::from_usize(self.shape.parameters_held())
     }
 
     /// The velocity in the eigenbasis, m x n, column-major.
     pub fn velocity(&self) -> &[T] {
-        self.velocity
+        self.words.get(self.squares() + self.shape.parameters_held()..).unwrap_or_default()
     }
 
     /// Sets the velocity to zero.
     pub fn clear_velocity(&mut self) {
-        self.velocity.fill(T::ZERO);
+        self.velocity_mut().fill(T::ZERO);
     }
 
     /// Overwrites S with values from outside, which count as a full average.
@@ -170,12 +170,13 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// [`Error::Length`], [`Error::OutOfRange`] for a value that is negative or not finite: before any write.
     pub fn load_scalings(&mut self, scalings: MatrixRef<'_, T>) -> Result<(), Error> {
         expect_length("scalings rows", self.shape.rows(), scalings.rows())?;
-        expect_length("scalings columns", self.shape.columns(), scalings.columns())?;
+        expect_length("scalings columns", self.shape.columns_held(), scalings.columns())?;
         let bad = |s: &T| !(*s >= T::ZERO && s.is_finite());
         if let Some(index) = scalings.as_slice().iter().position(bad) {
             return Err(Error::OutOfRange { argument: "scalings", index });
         }
-        self.scalings.iter_mut().zip(scalings.as_slice()).for_each(|(into, from)| *into = *from);
+        let into = self.scalings_mut().into_mut_slice();
+        into.iter_mut().zip(scalings.as_slice()).for_each(|(into, from)| *into = *from);
         self.set_mark(Mark::ScalingWeight, T::ONE);
         let mean = self.mean_scaling();
         self.marks().note_mean_scaling(mean);
@@ -184,12 +185,12 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     /// The coordinates in which the owner of this state keeps the weights that belong to it.
     pub fn coordinates(&self) -> Coordinates {
-        Coordinates::of(self.header)
+        Coordinates::of(self.words)
     }
 
     /// The layer's scalars.
     pub(crate) fn marks(&mut self) -> Marks<'_, T> {
-        Marks::over(self.header)
+        Marks::over(self.words)
     }
 
     /// The typical reach of the preconditioned gradient: the running mean of the root mean square by which it changes a
@@ -206,7 +207,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// Whether both factors hold numbers alone.
     #[inline(never)]
     pub(crate) fn factors_are_sound(&self) -> bool {
-        self.input_factor.is_sound() && self.output_factor.is_sound()
+        self.input_factor().is_sound() && self.output_factor().is_sound()
     }
 
     /// The stored weight of the factors.
@@ -215,28 +216,36 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     /// The layer's parts, all at once.
-    pub(crate) fn parts_mut(&mut self) -> Parts<'_, 'a, T> {
+    pub(crate) fn parts_mut(&mut self) -> Parts<'_, T> {
+        let (m, n) = (self.shape.rows(), self.shape.columns_held());
+        let mut rest = &mut *self.words;
+        let mut take = |words| cut(&mut rest, words).unwrap_or_default();
+        take(HEADER);
         Parts {
-            input_factor: &mut self.input_factor,
-            output_factor: &mut self.output_factor,
-            scalings: self.scalings,
-            velocity: self.velocity,
+            input_factor: FactorMut::over(n, take(factor_words_held(n))),
+            output_factor: FactorMut::over(m, take(factor_words_held(m))),
+            scalings: take(m * n),
+            velocity: take(m * n),
         }
     }
 
     pub(crate) fn scalings_mut(&mut self) -> MatrixMut<'_, T> {
-        MatrixMut::over(self.scalings, self.shape.rows(), self.shape.columns())
+        let (rows, columns) = (self.shape.rows(), self.shape.columns_held());
+        MatrixMut::over(self.parts_mut().scalings, rows, columns)
     }
 
-    pub(crate) fn scalings_and_factors(
-        &mut self,
-    ) -> (MatrixMut<'_, T>, &FactorMut<'a, T>, &FactorMut<'a, T>) {
-        let scalings = MatrixMut::over(&mut *self.scalings, self.shape.rows(), self.shape.columns());
-        (scalings, &self.input_factor, &self.output_factor)
+    pub(crate) fn scalings_and_factors(&mut self) -> (MatrixMut<'_, T>, FactorRef<'_, T>, FactorRef<'_, T>) {
+        let (rows, columns) = (self.shape.rows(), self.shape.columns_held());
+        let Parts { input_factor, output_factor, scalings, .. } = self.parts_mut();
+        (MatrixMut::over(scalings, rows, columns), input_factor.into_ref(), output_factor.into_ref())
+    }
+
+    fn velocity_mut(&mut self) -> &mut [T] {
+        self.words.get_mut(self.squares() + self.shape.parameters_held()..).unwrap_or_default()
     }
 
     fn mark(&self, mark: Mark) -> T {
-        self.header.get(mark as usize).copied().unwrap_or(T::ZERO)
+        self.words.get(mark as usize).copied().unwrap_or(T::ZERO)
     }
 
     fn set_mark(&mut self, mark: Mark, value: T) {

@@ -48,12 +48,18 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
+//! | `functions` | on | [`Activation`]'s GELU, and [`Loss`]'s binary cross-entropy and Huber: without it, these do not exist |
+//! | `published` | on | what the default setting does without: periodic solves, the other estimators, factored damping, the exact Fisher, Levenberg-Marquardt adaptation. Without it, factored damping and [`Config::kfac`] do not exist, and a setting that asks for the rest is [`Error::NotBuilt`] |
 //! | `serde` | off | `Serialize` and `Deserialize` for settings, shapes, layers and [`Progress`] |
 //! | `defmt` | off | `defmt::Format` for the same, errors, outcomes and events |
 //! | `large` | off | turns of factors of 128 lines and more wait and are taken together, and these and the passes over a layer's state go through [`Kernels`], which may have threads and wide vectors: the same bits sooner, 4 KB of code |
 //! | `embedded-storage` | off | a two-slot [store](snapshot) for snapshots in NOR flash |
+//!
+//! A firmware that learns with the default setting saves a fifth of its flash with `default-features = false`
+//! (`tests/firmware/README.md` has the figures).
 #![no_std]
 
+mod allowed;
 mod carve;
 mod companion;
 pub mod config;
@@ -69,6 +75,7 @@ pub mod kernels;
 pub mod layer;
 pub mod marks;
 pub mod net;
+mod plan;
 mod precondition;
 mod preconditioner;
 mod progress;
@@ -88,7 +95,7 @@ pub use config::{Averaging, Carry, Clip, Config, Estimator, Fisher, Refresh};
 pub use coordinates::Coordinates;
 pub use damping::{Adaptation, Damping};
 pub use error::Error;
-pub use factor::FactorMut;
+pub use factor::FactorRef;
 pub use kernels::{Blend, Kernels, Reference};
 pub use layer::{LayerMut, StaticLayer};
 pub use net::{Activation, Dense, Evaluation, Initialization, LayerList, Learner, Loss, Net, Step, Targets};

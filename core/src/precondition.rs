@@ -238,8 +238,8 @@ impl<T: Scalar> Sight<'_, T> {
     }
 }
 
-/// Looks at K and D without writing any state. `scratch`: 2 m words.
-#[inline(never)]
+/// Looks at K and D without writing any state. `scratch`: 2 m words. Inlined, since a room calls it on the deepest path of a step.
+#[inline(always)]
 pub(crate) fn survey<T: Scalar>(
     layer: &LayerMut<'_, T>,
     #[cfg_attr(not(feature = "large"), allow(unused_variables))] counted: &Counted<'_, T>,
@@ -259,7 +259,7 @@ pub(crate) fn survey<T: Scalar>(
     };
     let (input_factor, output_factor) = (layer.input_factor(), layer.output_factor());
     let sight = Sight {
-        denominators: damping.over(layer.scalings(), input_factor, output_factor),
+        denominators: damping.over(layer.scalings(), (input_factor, output_factor)),
         gradient,
         input_factor: input_factor.covariance(),
         velocity: layer.velocity(),
@@ -371,9 +371,9 @@ pub(crate) fn advance<T: Scalar>(
     }
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
     let parts = layer.parts_mut();
-    let scalings = MatrixRef::over(parts.scalings, shape.rows(), shape.columns());
+    let scalings = MatrixRef::over(parts.scalings, shape.rows(), shape.columns_held());
     let way = Advance {
-        denominators: damping.over(scalings, parts.input_factor, parts.output_factor),
+        denominators: damping.over(scalings, (parts.input_factor.into_ref(), parts.output_factor.into_ref())),
         gradient,
         plan: *plan,
         first: 0,
@@ -387,7 +387,7 @@ pub(crate) fn advance<T: Scalar>(
     #[cfg(not(feature = "large"))]
     way.go::<false>();
     if turning {
-        counted.add(2 * shape.parameters());
+        counted.add(2 * shape.parameters_held());
     } else {
         turn_back(layer, counted, -plan.learning_rate, weights, scratch);
     }
@@ -402,7 +402,7 @@ fn turn_back<T: Scalar>(
     weights: &mut [T],
     scratch: &mut [T],
 ) {
-    let (rows, columns) = (layer.shape().rows(), layer.shape().columns());
+    let (rows, columns) = (layer.shape().rows(), layer.shape().columns_held());
     let direction = MatrixRef::over(layer.velocity(), rows, columns);
     let Some(turned) = scratch.get_mut(..rows * columns) else {
         return turn_back_by_columns(layer, counted, direction, scale, weights, scratch);

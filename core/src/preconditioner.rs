@@ -10,6 +10,7 @@ use crate::{
     error::expect_length,
     kernels::Counted,
     precondition::precondition,
+    refresh::InFlight,
     room::Room,
     step::{self, Rooms},
 };
@@ -44,6 +45,8 @@ pub struct Preconditioner<'a, T> {
     progress: &'a mut Progress<T>,
     workspace: &'a mut [T],
     kernels: &'a dyn Kernels<T>,
+    /// Whether the settings have been looked at, which cannot change while they are borrowed.
+    checked: bool,
 }
 
 /// The one layer of a preconditioner; its Fisher gradients are those it was given.
@@ -66,7 +69,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         progress: &'a mut Progress<T>,
         workspace: &'a mut [T],
     ) -> Self {
-        Self { layer, config, progress, workspace, kernels: &Reference }
+        Self { layer, config, progress, workspace, kernels: &Reference, checked: false }
     }
 
     /// The same with other kernels.
@@ -96,7 +99,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         activations: MatrixRef<'_, T>,
         gradients: MatrixRef<'_, T>,
     ) -> Result<Outcome, Error> {
-        self.config.check()?;
+        self.check_config()?;
         let shape = *self.layer.shape();
         let batch = activations.columns();
         if batch == 0 {
@@ -112,13 +115,15 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         let mean_gradient = carver.take(if batch > 1 { shape.parameters() } else { 0 })?;
         let room = Room {
             layer: self.layer.reborrow(),
-            weights: &mut [],
+            in_flight: InFlight {
+                weights: &mut [],
+                activations: projected_activations,
+                gradients: projected_gradients,
+                fisher_gradients: &mut [],
+            },
             activations: activations.as_slice(),
             gradients: gradients.as_slice(),
             fisher_gradients: &[],
-            projected_activations,
-            projected_gradients,
-            projected_fisher: &mut [],
             mean_gradient,
             scratch: carver.rest(),
         };
@@ -132,16 +137,25 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     /// # Errors
     /// [`Error::Length`], [`Error::NonFinite`], [`Error::OutOfRange`] for a bad setting: before any write.
     pub fn precondition(&mut self, gradient: MatrixRef<'_, T>, out: MatrixMut<'_, T>) -> Result<(), Error> {
-        self.config.check()?;
+        self.check_config()?;
         self.check_workspace(1)?;
         let layer = &self.layer;
         let damping = self.config.damping_of(layer, self.progress);
-        let denominators = damping.over(layer.scalings(), layer.input_factor(), layer.output_factor());
+        let denominators = damping.over(layer.scalings(), (layer.input_factor(), layer.output_factor()));
         let damped = |column, out: &mut [T]| denominators.fill(column, out);
         precondition(self.kernels, layer.bases(), gradient, damped, out, self.workspace)?;
         let shape = layer.shape();
         let products = shape.parameters().saturating_mul(4 * (shape.rows() + shape.columns()) + 2);
         self.progress.operations = self.progress.operations.saturating_add(products as u64);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn check_config(&mut self) -> Result<(), Error> {
+        if !self.checked {
+            self.config.check()?;
+            self.checked = true;
+        }
         Ok(())
     }
 

@@ -9,11 +9,14 @@
 #[cfg(feature = "large")]
 use crate::turns::Waiting;
 use crate::{
-    Config, Coordinates, FactorMut, Kernels, LayerMut, Refresh, Scalar, Shape,
-    companion::Companions,
+    Config, Coordinates, Kernels, LayerMut, Refresh, Scalar, Shape,
+    config::PUBLISHED,
+    factor::FactorMut,
     jacobi::{self, Budget, Companion, Limits, Turn, Walked},
     progress::is_due,
 };
+#[cfg(not(feature = "large"))]
+use core::marker::PhantomData;
 
 /// What of the present step turns along, besides the layer's own state. Empty slices are left out.
 pub(crate) struct InFlight<'x, T> {
@@ -25,8 +28,6 @@ pub(crate) struct InFlight<'x, T> {
     pub(crate) gradients: &'x mut [T],
     /// g~ for the Fisher's targets.
     pub(crate) fisher_gradients: &'x mut [T],
-    /// Any number of words that nothing else needs now.
-    pub(crate) scratch: &'x mut [T],
 }
 
 /// `per_line` counts no more lines than this for each example, or one example alone would pay for the rotations of a batch.
@@ -54,9 +55,10 @@ impl<T: Scalar> Effort<T> {
     /// What refresh is due at a step with so many examples in the statistics.
     pub fn due(config: &Config<T>, steps: u64, examples: usize) -> Option<Self> {
         match config.refresh {
-            Refresh::Periodic { period, limits, .. } => {
+            Refresh::Periodic { period, limits, .. } if PUBLISHED => {
                 is_due(steps, period).then_some(Effort::Solve(limits))
             }
+            Refresh::Periodic { .. } => None,
             Refresh::Rotations { per_step: rotations, per_line, threshold } => {
                 (examples > 0).then_some(Effort::Rotate { rotations, per_line, examples, threshold })
             }
@@ -100,7 +102,7 @@ pub(crate) struct Flight {
 
 /// Operations of one rotation: on the input side, and on the output side.
 fn rotation_operations(shape: &Shape, coordinates: Coordinates, flight: Flight) -> [u64; 2] {
-    let (m, n) = (shape.rows(), shape.columns());
+    let (m, n) = (shape.rows(), shape.columns_held());
     // The velocity, and the weights where they live in the eigenbasis.
     let turning = if coordinates == Coordinates::Eigenbasis { 2 } else { 1 };
     // C and U, what is in flight, S, the care for orthogonality, and about 12 for the angle.
@@ -118,7 +120,7 @@ pub(crate) fn most<T: Scalar>(
     effort: Effort<T>,
 ) -> u64 {
     let each = rotation_operations(shape, coordinates, flight);
-    let sides = [shape.columns(), shape.rows()].into_iter().zip(each);
+    let sides = [shape.columns_held(), shape.rows()].into_iter().zip(each);
     sides.fold(0_u64, |sum, (size, each)| {
         let (rotations, checks) = match effort.for_lines(size) {
             Effort::Solve(limits) => {
@@ -140,29 +142,28 @@ fn checks(size: usize, examples: usize) -> u32 {
 }
 
 /// Refreshes both sides of a layer.
+#[inline(never)]
 pub(crate) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
-    kernels: &dyn Kernels<T>,
     in_flight: &mut InFlight<'_, T>,
-    effort: Effort<T>,
+    later: &mut Later<'_, T>,
+    effort: &Effort<T>,
 ) -> Effect {
-    if !layer.factors_are_sound() {
+    let mut effect = Effect { rotations: 0, operations: 0, failed: false };
+    if layer.factors_are_sound() {
+        one_side(layer, in_flight, later, (Side::Input, effort), &mut effect);
+        one_side(layer, in_flight, later, (Side::Output, effort), &mut effect);
+    } else {
         layer.marks().forget_factors();
-        return Effect { rotations: 0, operations: 0, failed: true };
+        effect.failed = true;
     }
-    let input = one_side(layer, kernels, in_flight, Side::Input, effort);
-    let output = one_side(layer, kernels, in_flight, Side::Output, effort);
-    Effect {
-        rotations: input.rotations + output.rotations,
-        operations: input.operations + output.operations,
-        failed: input.failed || output.failed,
-    }
+    effect
 }
 
 /// Operations of one rotation on this side.
 #[inline(never)]
 fn each_rotation<T: Scalar>(layer: &LayerMut<'_, T>, in_flight: &InFlight<'_, T>, side: Side) -> u64 {
-    let (m, n) = (layer.shape().rows().max(1), layer.shape().columns().max(1));
+    let (m, n) = (layer.shape().rows().max(1), layer.shape().columns_held().max(1));
     let (examples, fisher) = (in_flight.activations.len() / n, in_flight.fisher_gradients.len() / m);
     let [input, output] =
         rotation_operations(layer.shape(), layer.coordinates(), Flight { examples, fisher });
@@ -175,16 +176,18 @@ enum Side {
     Output,
 }
 
-/// One side.
+/// A factor, and all that turns along with it.
+struct Turning<'x, T> {
+    factor: FactorMut<'x, T>,
+    companions: [Companion<'x, T>; 5],
+}
+
 #[inline(never)]
-fn one_side<T: Scalar>(
-    layer: &mut LayerMut<'_, T>,
-    kernels: &dyn Kernels<T>,
-    in_flight: &mut InFlight<'_, T>,
+fn turning<'x, T: Scalar>(
+    layer: &'x mut LayerMut<'_, T>,
+    in_flight: &'x mut InFlight<'_, T>,
     side: Side,
-    effort: Effort<T>,
-) -> Effect {
-    let each = each_rotation(layer, in_flight, side);
+) -> Turning<'x, T> {
     let m = layer.shape().rows();
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
     let parts = layer.parts_mut();
@@ -197,56 +200,85 @@ fn one_side<T: Scalar>(
     let size = factor.size();
     // The lines of an m x n matrix that turn: columns with the inputs, rows with the outputs.
     let line = |data, turn| Companion::new(data, m, input, turn);
-    let mut companions = [
+    let companions = [
         line(parts.scalings, Turn::Moments),
         line(parts.velocity, Turn::Linear),
         line(if turning { in_flight.weights } else { &mut [] }, Turn::Linear),
         Companion::rows(one, size, Turn::Linear),
         Companion::rows(other, size, Turn::Linear),
     ];
-    let (rotations, checks, failed) = match effort.for_lines(size) {
-        Effort::Solve(limits) => {
-            let report = factor.solve(&mut companions, limits);
-            let checks = u64::from(report.sweeps) * u64::from(jacobi::pairs(size));
+    Turning { factor, companions }
+}
+
+/// One side, and what it adds to the effect.
+#[inline(never)]
+fn one_side<T: Scalar>(
+    layer: &mut LayerMut<'_, T>,
+    in_flight: &mut InFlight<'_, T>,
+    later: &mut Later<'_, T>,
+    (side, effort): (Side, &Effort<T>),
+    effect: &mut Effect,
+) {
+    let each = each_rotation(layer, in_flight, side);
+    // By reference: it is large, and a move would take its size of the stack again.
+    let Turning { factor, companions } = &mut turning(layer, in_flight, side);
+    let size = factor.size();
+    let (rotations, checks) = match effort.for_lines(size) {
+        Effort::Solve(limits) if PUBLISHED => {
+            let report = factor.solve(companions, limits);
             // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
             let complete = limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON;
-            (report.rotations, checks, complete && !report.converged)
+            effect.failed |= complete && !report.converged;
+            (report.rotations, u64::from(report.sweeps) * u64::from(jacobi::pairs(size)))
         }
+        // No effort is one where periodic solves are not built.
+        Effort::Solve(_) => (0, 0),
         Effort::Rotate { rotations, examples, threshold, .. } => {
             let budget = Budget { rotations, checks: checks(size, examples) };
-            let walked = walk(factor, &mut companions, kernels, in_flight.scratch, threshold, budget);
-            (walked.rotations, u64::from(walked.checks), false)
+            let walked = later.walk(factor, companions, threshold, budget);
+            (walked.rotations, walked.checks.into())
         }
     };
-    Effect { rotations: rotations.into(), operations: u64::from(rotations) * each + 4 * checks, failed }
+    effect.rotations += u64::from(rotations);
+    effect.operations += u64::from(rotations) * each + 4 * checks;
 }
 
-/// A walk over the pairs of a factor, by which all turns.
-#[cfg(feature = "large")]
-fn walk<T: Scalar>(
-    factor: &mut FactorMut<'_, T>,
-    companions: &mut Companions<'_, T>,
-    kernels: &dyn Kernels<T>,
-    scratch: &mut [T],
-    threshold: T,
-    budget: Budget,
-) -> Walked {
-    match Waiting::new(kernels, scratch, factor.size()) {
-        Some(waiting) => factor.rotate_later(companions, waiting, threshold, budget),
-        None => factor.rotate(companions, threshold, budget),
+/// By whom and where the turns of a large factor are taken together; empty where the feature `large` is off.
+pub(crate) struct Later<'x, T> {
+    #[cfg(feature = "large")]
+    kernels: &'x dyn Kernels<T>,
+    #[cfg(feature = "large")]
+    scratch: &'x mut [T],
+    #[cfg(not(feature = "large"))]
+    nothing: PhantomData<&'x mut T>,
+}
+
+impl<'x, T: Scalar> Later<'x, T> {
+    /// By these kernels, in any number of words that nothing else needs now.
+    #[cfg(feature = "large")]
+    pub(crate) fn new(kernels: &'x dyn Kernels<T>, scratch: &'x mut [T]) -> Self {
+        Self { kernels, scratch }
     }
-}
 
-/// A walk over the pairs of a factor, by which all turns.
-#[cfg(not(feature = "large"))]
-#[inline(always)]
-fn walk<T: Scalar>(
-    factor: &mut FactorMut<'_, T>,
-    companions: &mut Companions<'_, T>,
-    _kernels: &dyn Kernels<T>,
-    _scratch: &mut [T],
-    threshold: T,
-    budget: Budget,
-) -> Walked {
-    factor.rotate(companions, threshold, budget)
+    #[cfg(not(feature = "large"))]
+    #[inline(always)]
+    pub(crate) fn new(_kernels: &'x dyn Kernels<T>, _scratch: &'x mut [T]) -> Self {
+        Self { nothing: PhantomData }
+    }
+
+    /// A walk over the pairs of a factor, by which all turns.
+    #[inline(always)]
+    fn walk(
+        &mut self,
+        factor: &mut FactorMut<'_, T>,
+        companions: &mut [Companion<'_, T>; 5],
+        threshold: T,
+        budget: Budget,
+    ) -> Walked {
+        #[cfg(feature = "large")]
+        if let Some(waiting) = Waiting::new(self.kernels, self.scratch, factor.size()) {
+            return factor.rotate_later(companions, waiting, threshold, budget);
+        }
+        factor.rotate(companions, threshold, budget)
+    }
 }

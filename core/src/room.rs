@@ -10,7 +10,7 @@ use crate::{
     kernels::Counted,
     marks::Marks,
     precondition::{self, Gradient, Plan, Survey},
-    refresh::{self, Effect, Effort, InFlight},
+    refresh::{self, Effect, Effort, InFlight, Later},
     scalings,
     step::Stages,
 };
@@ -19,20 +19,15 @@ use core::ops::Range;
 /// All that one layer brings to a step with N examples: one column an example.
 pub(crate) struct Room<'a, T> {
     pub(crate) layer: LayerMut<'a, T>,
-    /// The stored weights, m x n; empty when only statistics are taken.
-    pub(crate) weights: &'a mut [T],
+    /// The stored weights, empty when only statistics are taken, and the projections: they are given where the layer lives in
+    /// the eigenbasis.
+    pub(crate) in_flight: InFlight<'a, T>,
     /// inputs x N.
     pub(crate) activations: &'a [T],
     /// m x N, for the training targets.
     pub(crate) gradients: &'a [T],
     /// m x M, for the Fisher's targets; empty where these are the training targets.
     pub(crate) fisher_gradients: &'a [T],
-    /// a~, n x N; given where the layer lives in the eigenbasis, as g~ is.
-    pub(crate) projected_activations: &'a mut [T],
-    /// g~, m x N.
-    pub(crate) projected_gradients: &'a mut [T],
-    /// g~ for the Fisher's targets, m x M.
-    pub(crate) projected_fisher: &'a mut [T],
     /// K, m x n, or empty for one example.
     pub(crate) mean_gradient: &'a mut [T],
     /// At least 2 max(m, n) words; m n as well for a batch.
@@ -43,13 +38,10 @@ impl<'a, T: Scalar> Room<'a, T> {
     pub(crate) fn reborrow(&mut self) -> Room<'_, T> {
         Room {
             layer: self.layer.reborrow(),
-            weights: self.weights,
+            in_flight: self.in_flight.reborrow(),
             activations: self.activations,
             gradients: self.gradients,
             fisher_gradients: self.fisher_gradients,
-            projected_activations: self.projected_activations,
-            projected_gradients: self.projected_gradients,
-            projected_fisher: self.projected_fisher,
             mean_gradient: self.mean_gradient,
             scratch: self.scratch,
         }
@@ -58,12 +50,13 @@ impl<'a, T: Scalar> Room<'a, T> {
     /// The layer, its K (a matrix, or the outer product of one example), its weights and its scratch, side by side.
     fn parts(&mut self) -> (&mut LayerMut<'a, T>, Gradient<'_, T>, &mut [T], &mut [T]) {
         let shape = *self.layer.shape();
+        let InFlight { weights, activations, gradients, .. } = &mut self.in_flight;
         let gradient = if self.mean_gradient.is_empty() {
-            Gradient::Outer { gradient: self.projected_gradients, activation: self.projected_activations }
+            Gradient::Outer { gradient: gradients, activation: activations }
         } else {
-            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns()))
+            Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns_held()))
         };
-        (&mut self.layer, gradient, self.weights, self.scratch)
+        (&mut self.layer, gradient, weights, self.scratch)
     }
 }
 
@@ -80,7 +73,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason> {
         let limit = guard::limit(self.layer.shape(), batch);
         let turning = self.layer.coordinates() == Coordinates::Eigenbasis;
-        let weights = if turning { &*self.weights } else { &[] };
+        let weights = if turning { &*self.in_flight.weights } else { &[] };
         let arguments = [
             ("activations", self.activations, limit),
             ("gradients", self.gradients, limit),
@@ -102,48 +95,48 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
 
     fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if self.layer.coordinates() == Coordinates::Parameter {
-            let activations = MatrixRef::over(self.activations, self.layer.shape().inputs(), batch);
-            self.layer.input_factor().project(counted, activations, self.projected_activations);
-            let gradients = MatrixRef::over(self.gradients, self.layer.shape().rows(), batch);
-            self.layer.output_factor().project(counted, gradients, self.projected_gradients);
+            let (inputs, rows) = (self.layer.shape().inputs(), self.layer.shape().rows());
+            let (a, g) = (&mut *self.in_flight.activations, &mut *self.in_flight.gradients);
+            self.layer.input_factor().project(counted, self.activations, inputs, batch, a);
+            self.layer.output_factor().project(counted, self.gradients, rows, batch, g);
         }
     }
 
     fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
         let rows = self.layer.shape().rows();
         if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
-            let gradients =
-                MatrixRef::over(self.fisher_gradients, rows, self.fisher_gradients.len() / rows.max(1));
-            self.layer.output_factor().project(counted, gradients, self.projected_fisher);
+            let columns = self.fisher_gradients.len() / rows.max(1);
+            let out = &mut *self.in_flight.fisher_gradients;
+            self.layer.output_factor().project(counted, self.fisher_gradients, rows, columns, out);
         }
     }
 
     fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
-        let n = self.layer.shape().columns();
-        let projected = part(self.projected_activations, n, measured);
+        let n = self.layer.shape().columns_held();
+        let projected = part(self.in_flight.activations, n, measured);
         self.layer.input_factor_mut().observe(counted, projected, blend, self.scratch);
     }
 
     fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
-        let Self { layer, projected_gradients, projected_fisher, scratch, .. } = self;
-        let projected = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
+        let Self { layer, in_flight, scratch, .. } = self;
+        let projected = in_flight.fisher(layer.shape().rows(), measured);
         layer.output_factor_mut().observe(counted, projected, blend, scratch);
     }
 
     fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
-        let Self { layer, projected_activations, projected_gradients, projected_fisher, scratch, .. } = self;
-        let gradients = fisher_part(projected_gradients, projected_fisher, layer.shape().rows(), measured);
-        let activations = part(projected_activations, layer.shape().columns(), measured);
+        let Self { layer, in_flight, scratch, .. } = self;
+        let gradients = in_flight.fisher(layer.shape().rows(), measured);
+        let activations = part(in_flight.activations, layer.shape().columns_held(), measured);
         scalings::blend_examples(layer, counted, gradients, activations, blend, scratch);
     }
 
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if batch > 1 {
-            let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns());
+            let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns_held());
             counted.product_right_transposed(
                 MatrixMut::over(self.mean_gradient, m, n),
-                MatrixRef::over(self.projected_gradients, m, batch),
-                MatrixRef::over(self.projected_activations, n, batch),
+                MatrixRef::over(self.in_flight.gradients, m, batch),
+                MatrixRef::over(self.in_flight.activations, n, batch),
                 T::ONE / T::from_usize(batch),
                 T::ZERO,
             );
@@ -159,15 +152,9 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         scalings::set_kronecker(&mut self.layer);
     }
 
-    fn refresh(&mut self, counted: &Counted<'_, T>, effort: Effort<T>) -> Effect {
-        let mut in_flight = InFlight {
-            weights: self.weights,
-            activations: self.projected_activations,
-            gradients: self.projected_gradients,
-            fisher_gradients: self.projected_fisher,
-            scratch: self.scratch,
-        };
-        refresh::refresh(&mut self.layer, counted.kernels(), &mut in_flight, effort)
+    fn refresh(&mut self, counted: &Counted<'_, T>, effort: &Effort<T>) -> Effect {
+        let mut later = Later::new(counted.kernels(), self.scratch);
+        refresh::refresh(&mut self.layer, &mut self.in_flight, &mut later, effort)
     }
 
     fn mean_scaling(&mut self) -> T {
@@ -178,6 +165,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         (self.layer.input_factor().trace(), self.layer.output_factor().trace())
     }
 
+    #[inline(never)]
     fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
         let (layer, k, weights, scratch) = self.parts();
         precondition::survey(layer, counted, k, damping, weights, scratch)
@@ -195,12 +183,22 @@ fn part<'x, T: Scalar>(values: &'x [T], rows: usize, range: &Range<usize>) -> Ma
     MatrixRef::over(values, rows, range.len())
 }
 
-/// g~ for the Fisher's targets: its own, or those of the training targets.
-fn fisher_part<'x, T: Scalar>(
-    gradients: &'x [T],
-    fisher: &'x [T],
-    rows: usize,
-    measured: &Range<usize>,
-) -> MatrixRef<'x, T> {
-    if fisher.is_empty() { part(gradients, rows, measured) } else { part(fisher, rows, &(0..measured.len())) }
+impl<T: Scalar> InFlight<'_, T> {
+    fn reborrow(&mut self) -> InFlight<'_, T> {
+        InFlight {
+            weights: self.weights,
+            activations: self.activations,
+            gradients: self.gradients,
+            fisher_gradients: self.fisher_gradients,
+        }
+    }
+
+    /// g~ for the Fisher's targets: its own, or those of the training targets.
+    fn fisher(&self, rows: usize, measured: &Range<usize>) -> MatrixRef<'_, T> {
+        if self.fisher_gradients.is_empty() {
+            part(self.gradients, rows, measured)
+        } else {
+            part(self.fisher_gradients, rows, &(0..measured.len()))
+        }
+    }
 }

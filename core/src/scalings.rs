@@ -48,7 +48,7 @@ pub(crate) fn blend_mean_gradient<T: Scalar>(
             .for_each(|(k, into)| *into = count * (*k * *k));
         blend.apply(into, column);
     }
-    counted.add(5 * layer.shape().parameters());
+    counted.add(5 * layer.shape().parameters_held());
 }
 
 /// S = diag(C_B) diag(C_A)^T, eigenvalues below zero by rounding taken as zero.

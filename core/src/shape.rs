@@ -96,6 +96,23 @@ impl Shape {
             .saturating_add(self.parameters())
     }
 
+    /// [`columns`](Self::columns) of a layer that lies in memory, whose sizes therefore do not overflow: a step asks for them at
+    /// every turn.
+    pub(crate) const fn columns_held(&self) -> usize {
+        self.inputs + self.bias as usize
+    }
+
+    /// [`parameters`](Self::parameters), likewise.
+    pub(crate) const fn parameters_held(&self) -> usize {
+        self.rows() * self.columns_held()
+    }
+
+    /// [`words`](Self::words), likewise.
+    pub(crate) const fn words_held(&self) -> usize {
+        let (n, m) = (self.columns_held(), self.rows());
+        HEADER + factor_words_held(n) + factor_words_held(m) + 2 * self.parameters_held()
+    }
+
     /// Refuses zero sizes and sizes that overflow.
     ///
     /// # Errors
@@ -116,6 +133,16 @@ pub const fn packed_words(size: usize) -> usize {
     // Beyond this no memory holds the matrix, and the product could overflow.
     const MOST: usize = usize::MAX >> (usize::BITS / 2);
     if size > MOST { usize::MAX } else { size * (size + 1) / 2 }
+}
+
+/// [`factor_words`] of a factor that lies in memory.
+pub(crate) const fn factor_words_held(size: usize) -> usize {
+    CURSORS + packed_words_held(size) + size * size
+}
+
+/// [`packed_words`] of a matrix that lies in memory.
+pub(crate) const fn packed_words_held(size: usize) -> usize {
+    size * (size + 1) / 2
 }
 
 /// Words of one factor: its cursors, its covariance, packed, and its basis.

@@ -15,14 +15,15 @@
 //! that is not finite: then the basis stays as it was, and the next batch starts the factors of that layer anew.
 
 use crate::{
-    Blend, Carry, Clip, Config, Error, Estimator, Outcome, Progress, Reason, Scalar, Shape,
-    config::Known,
-    damping::{self, LayerDamping},
+    Blend, Carry, Config, Error, Estimator, Outcome, Progress, Reason, Scalar, Shape,
+    damping::LayerDamping,
     marks::Marks,
+    plan::{look, plan},
     progress::is_due,
 };
 pub use crate::{
     kernels::Counted,
+    plan::damping_of,
     precondition::{Plan, Survey},
     refresh::{Effect, Effort},
 };
@@ -63,7 +64,7 @@ pub trait Stages<T: Scalar> {
     /// K = (1/N) G~ A~^T; for one example it may stay unformed.
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize);
     /// Turns both bases towards the eigenbases of their factors, and all that is held in them along.
-    fn refresh(&mut self, counted: &Counted<'_, T>, effort: Effort<T>) -> Effect;
+    fn refresh(&mut self, counted: &Counted<'_, T>, effort: &Effort<T>) -> Effect;
     /// mean(S).
     fn mean_scaling(&mut self) -> T;
     /// The traces of A and B.
@@ -145,7 +146,7 @@ impl From<Error> for Stop {
 pub(crate) const SURVEY: usize = 10;
 
 /// A room by reference: it is large, and a move would take its size of the stack again.
-fn opened<R>(room: &mut Result<R, Error>) -> Result<&mut R, Error> {
+pub(crate) fn opened<R>(room: &mut Result<R, Error>) -> Result<&mut R, Error> {
     room.as_mut().map_err(|error| *error)
 }
 
@@ -153,31 +154,43 @@ fn opened<R>(room: &mut Result<R, Error>) -> Result<&mut R, Error> {
 ///
 /// # Errors
 /// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
-#[inline(never)]
 pub fn observe<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<usize>, Stop> {
-    let config = run.config;
+    before_refresh(rooms, run)?;
+    let failed = refresh_all(rooms, run)?;
+    after_refresh(rooms, run)?;
+    Ok(failed)
+}
+
+/// The refresh that is due.
+fn effort<T: Scalar>(run: &Run<'_, T>) -> Option<Effort<T>> {
+    Effort::due(run.config, run.progress.steps, run.measured.len())
+}
+
+/// Whether S is measured of the examples' own gradients.
+fn measures_examples<T: Scalar>(run: &Run<'_, T>) -> bool {
+    !run.measured.is_empty() && run.config.estimator.is_per_example()
+}
+
+#[inline(never)]
+fn before_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Stop> {
     let measuring = !run.measured.is_empty();
-    let effort = Effort::due(config, run.progress.steps, run.measured.len());
     gate(rooms, run.batch, measuring)?;
     project_all(rooms, run)?;
-    let rebuild = effort.is_some() && config.refresh.carry() == Carry::Rebuild;
-    let mut scalings =
-        if measuring && config.estimator.is_per_example() { Some(scaling_decay(run, rebuild)) } else { None };
     if measuring {
-        let now = if effort.is_some() { None } else { scalings.take() };
+        let now = effort(run).is_none() && measures_examples(run);
         walk_fisher(rooms, run, Walk { load: true, factors: true, scalings: now })?;
     }
-    let failed = match effort {
-        Some(effort) => refresh_all(rooms, run, effort)?,
-        None => None,
-    };
-    if scalings.is_some() {
+    Ok(())
+}
+
+#[inline(never)]
+fn after_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Stop> {
+    if effort(run).is_some() && measures_examples(run) {
         // One pass has left its projected gradients in the rooms, where they turned along; several are walked again.
         let load = rooms.passes() > 1;
-        walk_fisher(rooms, run, Walk { load, factors: false, scalings })?;
+        walk_fisher(rooms, run, Walk { load, factors: false, scalings: true })?;
     }
-    form_gradients(rooms, run, rebuild)?;
-    Ok(failed)
+    Ok(form_gradients(rooms, run)?)
 }
 
 /// [`observe`] for a caller who chooses what enters the statistics by what is passed: all of it on the steps that are due.
@@ -198,7 +211,7 @@ pub fn observe_all<T: Scalar, R: Rooms<T>>(
     let result = observe(rooms, &mut run);
     let operations = run.counted.operations();
     let (outcome, result) = match result {
-        Ok(failed) => (after_refresh(failed), Ok(())),
+        Ok(failed) => (outcome_of(failed), Ok(())),
         Err(Stop::Refused(reason)) => (Outcome::Skipped(reason), Ok(())),
         // The batch has entered the statistics all the same.
         Err(Stop::Failed(error @ Error::RefreshFailed { layer })) => {
@@ -215,9 +228,20 @@ pub fn observe_all<T: Scalar, R: Rooms<T>>(
 /// # Errors
 /// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
 pub fn step<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Taken<T>, Stop> {
-    let outcome = after_refresh(observe(rooms, run)?);
-    let mut taken = Taken { outcome, shrink: T::ONE, held: 0, predicted: T::ZERO };
-    match plan(rooms, run)? {
+    let failed = observe(rooms, run)?;
+    take(rooms, run, failed)
+}
+
+/// Preconditions, clips and applies.
+#[inline(never)]
+fn take<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
+    run: &mut Run<'_, T>,
+    failed: Option<usize>,
+) -> Result<Taken<T>, Stop> {
+    let mut taken = Taken { outcome: outcome_of(failed), shrink: T::ONE, held: 0, predicted: T::ZERO };
+    let look = look(rooms, run)?;
+    match plan(run, &look) {
         Some(plan) => apply_all(rooms, run, &plan, &mut taken)?,
         None => taken.outcome = Outcome::Degraded(Reason::StepTooLarge),
     }
@@ -225,7 +249,7 @@ pub fn step<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Resu
 }
 
 /// The outcome where the refresh of a layer failed, or none did.
-fn after_refresh(failed: Option<usize>) -> Outcome {
+fn outcome_of(failed: Option<usize>) -> Outcome {
     failed.map_or(Outcome::Applied, |layer| Outcome::Degraded(Reason::NotConverged { layer }))
 }
 
@@ -249,12 +273,12 @@ fn apply_all<T: Scalar, R: Rooms<T>>(
             own = plan.within_reach(room.marks().typical_reach(), reach * T::from_usize(run.batch).sqrt());
             taken.held += usize::from(own.shrink < plan.shrink);
         }
-        if run.config.adaptation.is_some() {
+        if run.config.built_adaptation().is_some() {
             let survey = room.survey(&run.counted, damping);
             taken.predicted += own.predicted(&survey);
-            run.counted.add(SURVEY * room.shape().parameters());
+            run.counted.add(SURVEY * room.shape().parameters_held());
         }
-        run.counted.add(6 * room.shape().parameters());
+        run.counted.add(6 * room.shape().parameters_held());
         room.advance(&mut run.counted, damping, &own);
     }
     Ok(())
@@ -267,9 +291,16 @@ fn gate<T: Scalar, R: Rooms<T>>(rooms: &mut R, batch: usize, measuring: bool) ->
         if measuring {
             rooms.load(pass)?;
         }
-        for index in 0..rooms.layers() {
-            opened(&mut rooms.room(index))?.check(index, batch).map_err(Stop::Refused)?;
-        }
+        check_all(rooms, batch)?;
+    }
+    Ok(())
+}
+
+/// A function of its own, as [`walk_layers`] is, so that no room is open on the stack while a pass is loaded.
+#[inline(never)]
+fn check_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, batch: usize) -> Result<(), Stop> {
+    for index in 0..rooms.layers() {
+        opened(&mut rooms.room(index))?.check(index, batch).map_err(Stop::Refused)?;
     }
     Ok(())
 }
@@ -292,45 +323,53 @@ fn project_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> R
 
 /// What a walk over the Fisher passes does with the gradients.
 #[derive(Clone, Copy)]
-struct Walk<T> {
+struct Walk {
     /// Loads and projects them; otherwise the rooms hold them projected.
     load: bool,
     /// Takes them into the output factors.
     factors: bool,
-    /// Takes them into the scalings, with this weight for the old value.
-    scalings: Option<T>,
+    /// Takes them into the scalings.
+    scalings: bool,
 }
 
 #[inline(never)]
-fn walk_fisher<T: Scalar, R: Rooms<T>>(
-    rooms: &mut R,
-    run: &mut Run<'_, T>,
-    walk: Walk<T>,
-) -> Result<(), Error> {
+fn walk_fisher<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>, walk: Walk) -> Result<(), Error> {
     for pass in 0..rooms.passes() {
         if walk.load {
             rooms.load(pass)?;
         }
-        // Later passes are further terms of the same mean.
-        let blend = |share| if pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
-        for index in 0..rooms.layers() {
-            let mut room = rooms.room(index);
-            let room = opened(&mut room)?;
-            if walk.load {
-                room.project_fisher(&mut run.counted);
+        walk_layers(rooms, run, walk, pass)?;
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn walk_layers<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
+    run: &mut Run<'_, T>,
+    walk: Walk,
+    pass: usize,
+) -> Result<(), Error> {
+    // Later passes are further terms of the same mean.
+    let blend = |share| if pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
+    for index in 0..rooms.layers() {
+        let mut room = rooms.room(index);
+        let room = opened(&mut room)?;
+        if walk.load {
+            room.project_fisher(&mut run.counted);
+        }
+        if walk.factors {
+            let decay = factor_decay(run, &room.shape());
+            let blend = blend(room.marks().factor_share(decay));
+            room.measure_output(&mut run.counted, &run.measured, blend);
+        }
+        if walk.scalings {
+            let decay = scaling_decay(run);
+            if pass == 0 {
+                room.marks().advance_scalings(decay);
             }
-            if walk.factors {
-                let decay = factor_decay(run, &room.shape());
-                let blend = blend(room.marks().factor_share(decay));
-                room.measure_output(&mut run.counted, &run.measured, blend);
-            }
-            if let Some(decay) = walk.scalings {
-                if pass == 0 {
-                    room.marks().advance_scalings(decay);
-                }
-                let blend = blend(room.marks().scaling_share(decay));
-                room.measure_scalings(&mut run.counted, &run.measured, blend);
-            }
+            let blend = blend(room.marks().scaling_share(decay));
+            room.measure_scalings(&mut run.counted, &run.measured, blend);
         }
     }
     Ok(())
@@ -338,49 +377,45 @@ fn walk_fisher<T: Scalar, R: Rooms<T>>(
 
 /// Rotates every factor towards its eigenbasis; all that lives there turns along. Returns the last layer where that failed.
 #[inline(never)]
-fn refresh_all<T: Scalar, R: Rooms<T>>(
-    rooms: &mut R,
-    run: &mut Run<'_, T>,
-    effort: Effort<T>,
-) -> Result<Option<usize>, Error> {
-    let (mut last_failed, mut lost) = (None, None);
+fn refresh_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<usize>, Error> {
+    let Some(effort) = effort(run) else { return Ok(None) };
+    let (mut failed, mut lost) = (None, None);
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        let Effect { rotations, operations, failed } = room.refresh(&run.counted, effort);
-        run.progress.rotations = run.progress.rotations.saturating_add(rotations);
-        run.counted.add(operations as usize);
-        let in_a_row = room.marks().note_refresh(failed);
-        if failed {
-            last_failed = Some(index);
-        }
-        if in_a_row > MAX_FAILED_REFRESHES {
-            lost = lost.or(Some(index));
-        }
-        if run.config.refresh.carry() == Carry::Reset && !failed {
-            room.set_kronecker();
-            room.marks().fill_scaling_weight();
-        }
+        let effect = room.refresh(&run.counted, &effort);
+        let in_a_row = note_refresh(room, run, &effect);
+        failed = if effect.failed { Some(index) } else { failed };
+        lost = if in_a_row > MAX_FAILED_REFRESHES { lost.or(Some(index)) } else { lost };
     }
-    lost.map_or(Ok(last_failed), |layer| Err(Error::RefreshFailed { layer }))
+    lost.map_or(Ok(failed), |layer| Err(Error::RefreshFailed { layer }))
+}
+
+/// Counts the refresh of a layer; returns how many in a row have failed with it.
+#[inline(never)]
+fn note_refresh<T: Scalar>(room: &mut impl Stages<T>, run: &mut Run<'_, T>, effect: &Effect) -> u32 {
+    run.progress.rotations = run.progress.rotations.saturating_add(effect.rotations);
+    run.counted.add(effect.operations as usize);
+    let in_a_row = room.marks().note_refresh(effect.failed);
+    if run.config.refresh.carry() == Carry::Reset && !effect.failed {
+        room.set_kronecker();
+        room.marks().fill_scaling_weight();
+    }
+    in_a_row
 }
 
 /// K of every layer, and the estimators of S that are made from it or from the factors.
 #[inline(never)]
-fn form_gradients<T: Scalar, R: Rooms<T>>(
-    rooms: &mut R,
-    run: &mut Run<'_, T>,
-    rebuild: bool,
-) -> Result<(), Error> {
+fn form_gradients<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Error> {
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
         room.form_gradient(&mut run.counted, run.batch);
-        match run.config.estimator {
+        match run.config.estimator.built() {
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
             Estimator::Kronecker => room.set_kronecker(),
             Estimator::MeanGradientRunning => {
-                let decay = scaling_decay(run, rebuild);
+                let decay = scaling_decay(run);
                 room.marks().advance_scalings(decay);
                 let blend = Blend::Move(room.marks().scaling_share(decay));
                 room.measure_mean_gradient(&mut run.counted, run.batch, blend);
@@ -391,105 +426,16 @@ fn form_gradients<T: Scalar, R: Rooms<T>>(
 }
 
 /// The weight of the old factors of a layer.
+#[inline(never)]
 fn factor_decay<T: Scalar>(run: &Run<'_, T>, shape: &Shape) -> T {
     run.config.factors.for_lines(shape.longest_side()).decay(run.measured_weight)
 }
 
 /// The weight of the old scalings: none for a fresh S, nor at a refresh that rebuilds it.
-fn scaling_decay<T: Scalar>(run: &Run<'_, T>, rebuild: bool) -> T {
-    let mean_gradient = run.config.estimator == Estimator::MeanGradientRunning;
-    let examples = if mean_gradient { run.batch } else { run.measured_weight };
-    if rebuild || run.config.estimator == Estimator::PerExampleFresh {
-        T::ZERO
-    } else {
-        run.config.scalings.decay(examples)
-    }
-}
-
-/// The damping of a layer, with the mean of S that was noted last ([`Marks::note_mean_scaling`]).
-pub fn damping_of<T: Scalar>(
-    room: &mut impl Stages<T>,
-    config: &Config<T>,
-    progress: &Progress<T>,
-) -> LayerDamping<T> {
-    let (shape, marks) = (room.shape(), room.marks());
-    let known = Known { shape, mean: marks.noted_mean_scaling(), weight: marks.factor_weight() };
-    config.damping_with(known, progress, || {
-        let (trace_a, trace_b) = room.traces();
-        damping::pi_of_traces(&shape, trace_a, trace_b)
-    })
-}
-
-/// The numbers of the step, or `None` if it would overflow. Looks at all layers, and writes nothing but the running means of
-/// their reach and of the length.
 #[inline(never)]
-fn plan<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<Plan<T>>, Error> {
-    let config = run.config;
-    let mut plan = Plan {
-        learning_rate: config.learning_rate,
-        momentum: config.momentum,
-        weight_decay: config.weight_decay,
-        shrink: T::ONE,
-    };
-    let (mut length, mut agreement, mut velocity_length, mut safe) = (T::ZERO, T::ZERO, T::ZERO, true);
-    let (mut outputs, mut parameters) = (0, 0);
-    let share = run.progress.share(config.scalings.decay(run.batch));
-    // A turn keeps the sum of S, so that its mean moves only with the statistics, or where a refresh replaces S.
-    let replaced = config.refresh.carry() == Carry::Reset;
-    let moved = replaced || !run.measured.is_empty() || !config.estimator.is_per_example();
-    // With the other statistics, one example at a time only now and then.
-    let with_reach = config.reach.is_some() && !run.measured.is_empty();
-    for index in 0..rooms.layers() {
-        let mut room = rooms.room(index);
-        let room = opened(&mut room)?;
-        let shape = room.shape();
-        let known = !moved && room.marks().noted_mean_scaling() > T::ZERO;
-        if config.damping.uses_mean() && !known {
-            let mean = room.mean_scaling();
-            room.marks().note_mean_scaling(mean);
-            run.counted.add(shape.parameters());
-        }
-        let damping = damping_of(room, config, run.progress);
-        let survey = room.survey(&run.counted, damping);
-        // Unshrunk, so a clip can only make it safer.
-        safe &= survey.is_safe(&plan, &shape);
-        length += survey.length;
-        agreement += survey.agreement;
-        velocity_length += survey.velocity_length;
-        outputs = shape.rows();
-        parameters += shape.parameters();
-        run.counted.add(SURVEY * shape.parameters());
-        if with_reach {
-            room.marks().note_reach(survey.reach, share);
-            run.counted.add(2 * shape.parameters());
-        }
-    }
-    let mut judged = length.sqrt();
-    run.progress.note_length(judged, share);
-    // A loss below zero (targets that are no probabilities) leaves no budget, and no root of a negative number.
-    let share_of_loss =
-        |share: T| (share * T::from_usize(run.batch) * run.progress.mean_loss).maximum(T::ZERO);
-    let budget = match config.clip {
-        Clip::None => None,
-        Clip::Fixed(r) => Some(r),
-        Clip::PerExample(kappa) => Some(kappa * T::from_usize(run.batch)),
-        Clip::ShareOfLoss(share) => Some(share_of_loss(share)),
-        Clip::PerParameter(kappa) => {
-            judged = run.progress.mean_length.maximum(judged / T::from_f64(3.0));
-            Some(share_of_loss(kappa * T::from_usize(outputs) / T::from_usize(parameters)))
-        }
-    };
-    if let Some(budget) = budget {
-        let stride = config.learning_rate * judged;
-        if stride * stride > budget {
-            plan.shrink = budget.sqrt() / stride;
-        }
-    }
-    if config.restart && agreement < T::ZERO {
-        // Both roots on their own: the product of the squares could overflow.
-        let cosine = agreement / (length.sqrt() * velocity_length.sqrt());
-        // A length beyond the range gives no number; the opposed velocity then stops.
-        plan.momentum *= if cosine >= -T::ONE { T::ONE + cosine } else { T::ZERO };
-    }
-    Ok(if safe && length.is_finite() { Some(plan) } else { None })
+fn scaling_decay<T: Scalar>(run: &Run<'_, T>) -> T {
+    let (config, estimator) = (run.config, run.config.estimator.built());
+    let examples = if estimator == Estimator::MeanGradientRunning { run.batch } else { run.measured_weight };
+    let rebuild = config.refresh.carry() == Carry::Rebuild && effort(run).is_some();
+    if rebuild || estimator == Estimator::PerExampleFresh { T::ZERO } else { config.scalings.decay(examples) }
 }

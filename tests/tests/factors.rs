@@ -316,9 +316,8 @@ fn rebuild_and_reset_are_what_they_say() {
             let (input_basis, output_basis) = bench.bases();
             let measured = scalings(&input_basis, &output_basis, &with_ones(&a), &g);
             let layer = bench.layer();
-            let values = |factor: &ekfac::FactorMut<'_, f64>| {
-                DMatrix::from_iterator(factor.size(), 1, factor.values())
-            };
+            let values =
+                |factor: ekfac::FactorRef<'_, f64>| DMatrix::from_iterator(factor.size(), 1, factor.values());
             let kronecker = values(layer.output_factor()) * values(layer.input_factor()).transpose();
             let expected = match carry {
                 Carry::Rebuild => measured,

@@ -28,6 +28,7 @@ pub enum Activation {
     Tanh,
     /// h = 1 / (1 + e^-z).
     Sigmoid,
+    #[cfg(feature = "functions")]
     /// h = z Phi(z), exactly, by the error function (Hendrycks and Gimpel 2016).
     Gelu,
 }
@@ -56,6 +57,7 @@ impl Activation {
             }
             Activation::Tanh => z.tanh(),
             Activation::Sigmoid => sigmoid(z),
+            #[cfg(feature = "functions")]
             Activation::Gelu => z * normal_distribution(z),
         }
     }
@@ -80,6 +82,7 @@ impl Activation {
             }
             Activation::Tanh => T::ONE - h * h,
             Activation::Sigmoid => h * (T::ONE - h),
+            #[cfg(feature = "functions")]
             Activation::Gelu => {
                 let density = T::from_f64(0.398_942_280_401_432_7) * (-(z * z) * T::HALF).exp();
                 normal_distribution(z) + z * density
@@ -98,6 +101,7 @@ pub(crate) fn sigmoid<T: Scalar>(z: T) -> T {
     }
 }
 
+#[cfg(feature = "functions")]
 fn normal_distribution<T: Scalar>(z: T) -> T {
     T::HALF * (T::ONE + (z * T::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf())
 }

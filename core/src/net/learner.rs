@@ -18,8 +18,8 @@ use crate::{
     error::expect_length,
     kernels::Counted,
     progress::is_due,
-    refresh::{self, Effort, InFlight},
-    step::{self, Run, Stop},
+    refresh::{self, Effort, InFlight, Later},
+    step::{self, Run, Stop, Taken},
 };
 use core::ops::Range;
 
@@ -98,7 +98,10 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let mut memory = Memory::new(&net, capacity, memory)?;
         // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state, and
         // that later views need no check.
-        memory.slots(0).0.try_for_each(|slot| LayerMut::new(*slot.dense.shape(), slot.state).map(drop))?;
+        memory
+            .slots(0)
+            .0
+            .try_for_each(|slot| LayerMut::new(*slot.dense.shape(), slot.into_words().1).map(drop))?;
         Ok(Self { net, config, kernels: &Reference, progress, events: EventLog::default(), memory })
     }
 
@@ -153,9 +156,10 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// [`turning_limit`](crate::guard::turning_limit): before any write.
     pub fn rotate(&mut self, rotations: u32) -> Result<u64, Error> {
         for slot in self.memory.slots(0).0 {
-            let layer = LayerMut::over(*slot.dense.shape(), slot.state);
-            if layer.coordinates() == Coordinates::Eigenbasis {
-                expect_turnable(slot.dense.shape(), slot.weights)?;
+            let shape = slot.dense.shape();
+            let (weights, state) = slot.into_words();
+            if Coordinates::of(state) == Coordinates::Eigenbasis {
+                expect_turnable(shape, weights)?;
             }
         }
         let threshold = match self.config.refresh {
@@ -179,17 +183,15 @@ impl<'a, T: Scalar> Learner<'a, T> {
     fn rotate_once(&mut self, threshold: T) -> Result<u64, Error> {
         let mut done = 0;
         for slot in self.memory.slots(0).0 {
-            let mut layer = LayerMut::over(*slot.dense.shape(), slot.state);
-            let mut in_flight = InFlight {
-                weights: slot.weights,
-                activations: &mut [],
-                gradients: &mut [],
-                fisher_gradients: &mut [],
-                scratch: &mut [],
-            };
+            let shape = *slot.dense.shape();
+            let (weights, state) = slot.into_words();
+            let mut layer = LayerMut::over(shape, state);
+            let mut in_flight =
+                InFlight { weights, activations: &mut [], gradients: &mut [], fisher_gradients: &mut [] };
             // A whole sweep may be looked at.
             let effort = Effort::Rotate { rotations: 1, per_line: T::ZERO, examples: usize::MAX, threshold };
-            let effect = refresh::refresh(&mut layer, self.kernels, &mut in_flight, effort);
+            let mut later = Later::new(self.kernels, &mut []);
+            let effect = refresh::refresh(&mut layer, &mut in_flight, &mut later, &effort);
             done += effect.rotations;
             self.progress.operations = self.progress.operations.saturating_add(effect.operations);
         }
@@ -202,7 +204,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// [`Error::OutOfRange`] for a layer that does not exist.
     pub fn layer(&mut self, layer: usize) -> Result<LayerMut<'_, T>, Error> {
         let (slot, _) = self.memory.slot(layer, 0)?;
-        LayerMut::new(*slot.dense.shape(), slot.state)
+        LayerMut::new(*slot.dense.shape(), slot.into_words().1)
     }
 
     /// One step on a batch: `inputs` is inputs x N, one column an example, N from 1 to the capacity.
@@ -214,16 +216,12 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let batch = self.check_batch(inputs, &targets)?;
         let mut counted = Counted::new(self.kernels);
         let finite = passes::forward(&mut self.memory, &mut counted, inputs, batch);
-        let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
-        let loss = sum / T::from_usize(batch);
-        let mut step =
-            Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio: None };
+        let loss = self.loss_of(&targets, batch);
         if !(finite && loss.is_finite()) {
-            step.outcome = Outcome::Skipped(self.blame(inputs));
-            self.finish(step.outcome, batch, counted.operations());
-            return Ok(step);
+            return Ok(self.skip(inputs, batch, loss, counted.operations()));
         }
-        let (measured, measured_weight) = self.backward(&mut counted, targets, batch);
+        self.training_gradients(&mut counted, &targets, batch);
+        let (measured, measured_weight) = self.fisher_gradients(&mut counted, batch);
         // A refused batch leaves no trace; it is refused before anything else here changes.
         let Progress { mean_loss, mean_loss_weight, .. } = self.progress;
         self.progress.note_loss(loss, self.config.scalings.decay(batch));
@@ -239,29 +237,16 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let progress = &mut self.progress;
         let mut run = Run { config: &self.config, counted, progress, batch, measured, measured_weight };
         let taken = step::step(&mut rooms, &mut run);
-        let mut operations = run.counted.operations() + rooms.counted.operations();
-        match taken {
-            Ok(taken) => {
-                step.outcome = taken.outcome;
-                step.shrink = taken.shrink;
-                step.held = taken.held;
-                let mut counted = Counted::new(self.kernels);
-                step.reduction_ratio =
-                    self.adapt(&mut counted, inputs, targets, batch, loss, taken.predicted);
-                operations += counted.operations();
-            }
-            Err(Stop::Refused(reason)) => {
-                step.outcome = Outcome::Skipped(reason);
-                self.progress.mean_loss = mean_loss;
-                self.progress.mean_loss_weight = mean_loss_weight;
-            }
-            Err(Stop::Failed(error)) => {
-                self.finish_failed(error, batch, operations);
-                return Err(error);
-            }
+        let mut operations = run.counted.operations().saturating_add(rooms.counted.operations());
+        if let Err(Stop::Refused(_)) = taken {
+            self.progress.mean_loss = mean_loss;
+            self.progress.mean_loss_weight = mean_loss_weight;
         }
-        self.finish(step.outcome, batch, operations);
-        Ok(step)
+        let reduction_ratio = match &taken {
+            Ok(taken) => self.adapt(&mut operations, inputs, &targets, batch, loss, taken.predicted),
+            Err(_) => None,
+        };
+        self.settle(&taken, batch, operations, loss, reduction_ratio)
     }
 
     /// The outputs for one example.
@@ -296,9 +281,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
             let batch = inputs.len() / width;
             let targets = targets.slice(index * capacity, batch, outputs);
             passes::forward(&mut self.memory, counted, inputs, batch);
-            let (sum, correct) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
-            evaluation.loss += sum;
-            if let Some(correct) = correct {
+            evaluation.loss += passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
+            if let Some(correct) = passes::correct(&mut self.memory, &self.net.loss, &targets, batch) {
                 evaluation.correct = Some(evaluation.correct.unwrap_or(0) + correct);
             }
         }
@@ -322,13 +306,13 @@ impl<'a, T: Scalar> Learner<'a, T> {
         expect_length("out", self.net.parameters(), out.len())?;
         let mut counted = Counted::new(self.kernels);
         passes::forward(&mut self.memory, &mut counted, inputs, batch);
-        let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
-        let loss = self.net.loss();
+        let sum = passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
+        let loss = &self.net.loss;
         passes::backward(
             &mut self.memory,
             &mut counted,
             loss,
-            Source::Targets(targets),
+            &mut Source::Targets(targets),
             Side::Training,
             &(0..batch),
             batch,
@@ -346,7 +330,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             return Err(Error::Empty { argument: "inputs" });
         }
         expect_length("inputs", examples.max(1) * width, inputs.len())?;
-        targets.check(self.net.loss(), self.net.outputs(), examples)?;
+        targets.check(&self.net.loss, self.net.outputs(), examples)?;
         Ok(examples)
     }
 
@@ -359,25 +343,29 @@ impl<'a, T: Scalar> Learner<'a, T> {
         Ok(batch)
     }
 
-    /// The training gradients, and those for sampled targets of the examples that enter the statistics: these, and their
-    /// weight.
+    /// The training gradients.
     #[inline(never)]
-    fn backward(
-        &mut self,
-        counted: &mut Counted<'_, T>,
-        targets: Targets<'_, T>,
-        batch: usize,
-    ) -> (Range<usize>, usize) {
-        let loss = self.net.loss();
-        let source = Source::Targets(targets);
+    fn training_gradients(&mut self, counted: &mut Counted<'_, T>, targets: &Targets<'_, T>, batch: usize) {
+        let (loss, source) = (&self.net.loss, &mut Source::Targets(*targets));
         passes::backward(&mut self.memory, counted, loss, source, Side::Training, &(0..batch), batch);
+    }
+
+    /// Which examples enter the statistics, and their weight; their gradients for sampled targets.
+    #[inline(never)]
+    fn fisher_gradients(&mut self, counted: &mut Counted<'_, T>, batch: usize) -> (Range<usize>, usize) {
         let mut stream = Stream::new(self.progress.seed, self.progress.steps);
         let (measured, weight) = random::measured(&self.config, &self.progress, &mut stream, batch);
         if self.config.fisher == Fisher::Sampled && !measured.is_empty() {
-            let source = Source::Sampled(stream);
+            let (loss, source) = (&self.net.loss, &mut Source::Sampled(stream));
             passes::backward(&mut self.memory, counted, loss, source, Side::Fisher, &measured, batch);
         }
         (measured, weight)
+    }
+
+    /// The mean loss of the batch whose outputs the last forward pass left.
+    #[inline(never)]
+    fn loss_of(&mut self, targets: &Targets<'_, T>, batch: usize) -> T {
+        passes::loss(&mut self.memory, &self.net.loss, targets, batch) / T::from_usize(batch)
     }
 
     /// Why a forward pass was not finite: inputs, weights, or what they make together.
@@ -387,7 +375,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             return Reason::NonFinite { layer: 0, argument: "activations", index };
         }
         for (layer, slot) in self.memory.slots(0).0.enumerate() {
-            if let Some(index) = crate::guard::first_non_finite(slot.weights) {
+            if let Some(index) = crate::guard::first_non_finite(slot.into_words().0) {
                 return Reason::NonFinite { layer, argument: "weights", index };
             }
         }
@@ -398,31 +386,61 @@ impl<'a, T: Scalar> Learner<'a, T> {
     #[inline(never)]
     fn adapt(
         &mut self,
-        counted: &mut Counted<'_, T>,
+        operations: &mut u64,
         inputs: &[T],
-        targets: Targets<'_, T>,
+        targets: &Targets<'_, T>,
         batch: usize,
         loss: T,
         predicted: T,
     ) -> Option<T> {
-        let adaptation = self.config.adaptation?;
+        let adaptation = self.config.built_adaptation()?;
         if !is_due(self.progress.steps.saturating_add(1), adaptation.interval) {
             return None;
         }
-        passes::forward(&mut self.memory, counted, inputs, batch);
-        let (sum, _) = passes::loss(&mut self.memory, self.net.loss(), targets, batch);
-        let change = sum / T::from_usize(batch) - loss;
+        let mut counted = Counted::new(self.kernels);
+        passes::forward(&mut self.memory, &mut counted, inputs, batch);
+        let change = self.loss_of(targets, batch) - loss;
+        *operations = operations.saturating_add(counted.operations());
         self.progress.damping_multiplier =
             adaptation.next(self.progress.damping_multiplier, change, predicted);
         Some(change / predicted)
     }
 
-    /// A batch whose refresh failed once too often has entered the statistics all the same.
-    #[cold]
-    fn finish_failed(&mut self, error: Error, batch: usize, operations: u64) {
-        if let Error::RefreshFailed { layer } = error {
-            self.finish(Outcome::Degraded(Reason::NotConverged { layer }), batch, operations);
+    /// Counts a step that is done, and tells what it did.
+    #[inline(never)]
+    fn settle(
+        &mut self,
+        taken: &Result<Taken<T>, Stop>,
+        batch: usize,
+        operations: u64,
+        loss: T,
+        reduction_ratio: Option<T>,
+    ) -> Result<Step<T>, Error> {
+        let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio };
+        let mut failed = None;
+        match *taken {
+            Ok(Taken { outcome, shrink, held, .. }) => {
+                (step.outcome, step.shrink, step.held) = (outcome, shrink, held);
+            }
+            Err(Stop::Refused(reason)) => step.outcome = Outcome::Skipped(reason),
+            // A batch whose refresh failed once too often has entered the statistics all the same.
+            Err(Stop::Failed(error @ Error::RefreshFailed { layer })) => {
+                step.outcome = Outcome::Degraded(Reason::NotConverged { layer });
+                failed = Some(error);
+            }
+            Err(Stop::Failed(error)) => return Err(error),
         }
+        self.finish(step.outcome, batch, operations);
+        failed.map_or(Ok(step), Err)
+    }
+
+    /// The end of a step whose forward pass was not finite.
+    #[cold]
+    #[inline(never)]
+    fn skip(&mut self, inputs: &[T], batch: usize, loss: T, operations: u64) -> Step<T> {
+        let outcome = Outcome::Skipped(self.blame(inputs));
+        self.finish(outcome, batch, operations);
+        Step { outcome, loss, shrink: T::ONE, held: 0, reduction_ratio: None }
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {

@@ -14,7 +14,9 @@
 //! sign times the square root of the diagonal Fisher, which has the expectation of a drawn target and less variance.
 //! *Exact*: one pass an output, whose squares add up to the Fisher: sqrt(p_c) (p - e_c), or the root times e_c.
 
-use super::{activation::sigmoid, random::Stream};
+#[cfg(feature = "functions")]
+use super::activation::sigmoid;
+use super::random::Stream;
 use crate::{Error, Fisher, Scalar, config::expect, error::expect_length};
 
 /// The loss of one example.
@@ -27,8 +29,10 @@ pub enum Loss {
     /// Cross-entropy of the softmax of the outputs, from logits.
     SoftmaxCrossEntropy,
     /// Summed binary cross-entropy of the sigmoids of the outputs, from logits.
+    #[cfg(feature = "functions")]
     BinaryCrossEntropy,
     /// Huber's loss with this width.
+    #[cfg(feature = "functions")]
     Huber(f64),
 }
 
@@ -50,11 +54,11 @@ pub(crate) enum Target<'a, T> {
 
 impl<'a, T: Scalar> Targets<'a, T> {
     /// Refuses wrong lengths, classes that do not exist, and classes for a loss that knows none.
-    pub(crate) fn check(&self, loss: Loss, outputs: usize, batch: usize) -> Result<(), Error> {
+    pub(crate) fn check(&self, loss: &Loss, outputs: usize, batch: usize) -> Result<(), Error> {
         match *self {
             Targets::Values(values) => expect_length("targets", outputs.saturating_mul(batch), values.len()),
             Targets::Classes(classes) => {
-                expect(loss == Loss::SoftmaxCrossEntropy, "targets")?;
+                expect(*loss == Loss::SoftmaxCrossEntropy, "targets")?;
                 expect_length("targets", batch, classes.len())?;
                 match classes.iter().position(|class| *class as usize >= outputs) {
                     Some(index) => Err(Error::OutOfRange { argument: "targets", index }),
@@ -106,14 +110,15 @@ impl<T: Scalar> Target<'_, T> {
 impl Loss {
     pub(crate) fn check(&self) -> Result<(), Error> {
         match *self {
+            #[cfg(feature = "functions")]
             Loss::Huber(width) => expect(width > 0.0 && width.is_finite(), "loss"),
             _ => Ok(()),
         }
     }
 
     /// The loss of one example.
-    pub(crate) fn value<T: Scalar>(self, outputs: &[T], target: Target<'_, T>) -> T {
-        if self == Loss::SoftmaxCrossEntropy {
+    pub(crate) fn value<T: Scalar>(&self, outputs: &[T], target: Target<'_, T>) -> T {
+        if *self == Loss::SoftmaxCrossEntropy {
             let highest = highest(outputs);
             let sum = outputs.iter().fold(T::ZERO, |sum, h| sum + (*h - highest).exp());
             let log_sum = highest + sum.ln();
@@ -128,12 +133,14 @@ impl Loss {
     }
 
     /// The loss of one output, for losses that add over outputs.
-    fn term<T: Scalar>(self, h: T, target: T) -> T {
-        match self {
+    fn term<T: Scalar>(&self, h: T, target: T) -> T {
+        match *self {
+            #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => {
                 // ln(1 + e^h) = max(h, 0) + ln(1 + e^-|h|)
                 h.maximum(T::ZERO) + (-h.abs()).exp().ln_1p() - target * h
             }
+            #[cfg(feature = "functions")]
             Loss::Huber(width) => {
                 let (width, size) = (T::from_f64(width), (h - target).abs());
                 if size > width { width * (size - T::HALF * width) } else { T::HALF * size * size }
@@ -143,11 +150,12 @@ impl Loss {
     }
 
     /// The gradient of one example with respect to its outputs.
-    pub(crate) fn gradient<T: Scalar>(self, outputs: &[T], target: Target<'_, T>, out: &mut [T]) {
+    pub(crate) fn gradient<T: Scalar>(&self, outputs: &[T], target: Target<'_, T>, out: &mut [T]) {
         self.means(outputs, out);
         for (index, value) in out.iter_mut().enumerate() {
             *value -= target.value(index);
-            if let Loss::Huber(width) = self {
+            #[cfg(feature = "functions")]
+            if let Loss::Huber(width) = *self {
                 let width = T::from_f64(width);
                 *value = value.maximum(-width).minimum(width);
             }
@@ -155,8 +163,8 @@ impl Loss {
     }
 
     /// A gradient whose second moment is the Fisher's.
-    pub(crate) fn sampled_gradient<T: Scalar>(self, outputs: &[T], stream: &mut Stream, out: &mut [T]) {
-        if self == Loss::SoftmaxCrossEntropy {
+    pub(crate) fn sampled_gradient<T: Scalar>(&self, outputs: &[T], stream: &mut Stream, out: &mut [T]) {
+        if *self == Loss::SoftmaxCrossEntropy {
             self.means(outputs, out);
             let mut left: T = stream.uniform();
             let mut drawn = None;
@@ -176,8 +184,8 @@ impl Loss {
     }
 
     /// Pass `pass` of those whose squares add up to the Fisher.
-    pub(crate) fn exact_gradient<T: Scalar>(self, outputs: &[T], pass: usize, out: &mut [T]) {
-        if self == Loss::SoftmaxCrossEntropy {
+    pub(crate) fn exact_gradient<T: Scalar>(&self, outputs: &[T], pass: usize, out: &mut [T]) {
+        if *self == Loss::SoftmaxCrossEntropy {
             self.means(outputs, out);
             if let Some(value) = out.get_mut(pass) {
                 let root = value.sqrt();
@@ -194,15 +202,13 @@ impl Loss {
 
     /// The number of passes that give the Fisher gradients.
     pub(crate) fn passes(fisher: Fisher, outputs: usize) -> usize {
-        if fisher == Fisher::Exact { outputs } else { 1 }
+        if fisher.is_exact() { outputs } else { 1 }
     }
 
     /// The mean of the model's own distribution: h, softmax h, or sigmoid h.
-    fn means<T: Scalar>(self, outputs: &[T], out: &mut [T]) {
-        match self {
-            Loss::SquaredError | Loss::Huber(_) => {
-                out.iter_mut().zip(outputs).for_each(|(p, h)| *p = *h);
-            }
+    fn means<T: Scalar>(&self, outputs: &[T], out: &mut [T]) {
+        match *self {
+            #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => out.iter_mut().zip(outputs).for_each(|(p, h)| *p = sigmoid(*h)),
             Loss::SoftmaxCrossEntropy => {
                 let highest = highest(outputs);
@@ -210,13 +216,17 @@ impl Loss {
                 let sum = out.iter().fold(T::ZERO, |sum, p| sum + *p);
                 out.iter_mut().for_each(|p| *p /= sum);
             }
+            _ => out.iter_mut().zip(outputs).for_each(|(p, h)| *p = *h),
         }
     }
 
     /// The square root of the Fisher of one output, for losses with a diagonal one.
-    fn root<T: Scalar>(self, h: T) -> T {
-        match self {
+    #[cfg_attr(not(feature = "functions"), allow(unused_variables))]
+    fn root<T: Scalar>(&self, h: T) -> T {
+        match *self {
+            #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => (sigmoid(h) * sigmoid(-h)).sqrt(),
+            #[cfg(feature = "functions")]
             Loss::Huber(width) => {
                 let width = T::from_f64(width);
                 let core = T::from_f64(2.506_628_274_631_000_5)
@@ -230,8 +240,8 @@ impl Loss {
 
     /// Whether the largest output names the target's class; for one sigmoid, whether it lies on the right side.
     /// `None` for losses without classes.
-    pub(crate) fn is_correct<T: Scalar>(self, outputs: &[T], target: Target<'_, T>) -> Option<bool> {
-        match self {
+    pub(crate) fn is_correct<T: Scalar>(&self, outputs: &[T], target: Target<'_, T>) -> Option<bool> {
+        match *self {
             Loss::SoftmaxCrossEntropy => {
                 let expected = match target {
                     Target::Class(class) => Some(class),
@@ -239,11 +249,12 @@ impl Loss {
                 };
                 Some(position_of_largest(outputs) == expected)
             }
+            #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => {
                 let right = |(index, h): (usize, &T)| (*h > T::ZERO) == (target.value(index) > T::HALF);
                 Some(outputs.iter().enumerate().all(right))
             }
-            Loss::SquaredError | Loss::Huber(_) => None,
+            _ => None,
         }
     }
 }

@@ -11,8 +11,10 @@
 
 use super::{Dense, Net};
 use crate::{
-    Error, Scalar,
+    Error, LayerMut, Scalar, Shape,
     carve::{Carver, cut},
+    refresh::InFlight,
+    room::Room,
 };
 
 /// Words of all layers' weights and state.
@@ -70,38 +72,124 @@ pub(crate) struct Memory<'a, T> {
     scratch: &'a mut [T],
 }
 
-/// The slices of one layer; those of the workspace cover N examples.
+/// The memory of one layer. Its two parts are cut where they are used: a slot is moved often, and its size is stack.
 pub(crate) struct Slot<'m, T> {
-    pub(crate) dense: Dense,
-    pub(crate) weights: &'m mut [T],
-    pub(crate) state: &'m mut [T],
-    /// h, m x N.
-    pub(crate) outputs: &'m mut [T],
-    /// z, m x N.
-    pub(crate) pre_activations: &'m mut [T],
-    /// g, m x N.
-    pub(crate) gradients: &'m mut [T],
-    /// g for the Fisher's targets, m x N.
-    pub(crate) fisher_gradients: &'m mut [T],
-    /// g~, m x N.
-    pub(crate) projected_gradients: &'m mut [T],
-    /// g~ for the Fisher's targets, m x N.
-    pub(crate) projected_fisher: &'m mut [T],
-    /// a~, n x N.
-    pub(crate) projected_activations: &'m mut [T],
-    /// K, m x n; empty for one example.
-    pub(crate) mean_gradient: &'m mut [T],
+    pub(crate) dense: &'m Dense,
+    /// The stored weights, and the state behind.
+    words: &'m mut [T],
+    pub(crate) workspace: Workspace<'m, T>,
 }
 
-/// The slices that are picked alone, by their place in a layer's workspace.
+/// The workspace of one layer, for N examples.
+pub(crate) struct Workspace<'m, T> {
+    shape: &'m Shape,
+    words: &'m mut [T],
+    capacity: usize,
+    batch: usize,
+}
+
+/// A slot, a slice of the layer below where there is one, and the shared scratch.
+type AndBelow<'m, T> = (Slot<'m, T>, Option<&'m mut [T]>, &'m mut [T]);
+
+/// The slices of a layer's workspace, in their order.
 #[derive(Clone, Copy)]
 pub(crate) enum Slice {
-    /// h.
+    /// h, m x N.
     Outputs = 0,
-    /// g.
+    /// z, m x N.
+    PreActivations = 1,
+    /// g, m x N.
     Gradients = 2,
-    /// g for the Fisher's targets.
+    /// g for the Fisher's targets, m x N.
     FisherGradients = 3,
+    /// g~, m x N.
+    ProjectedGradients = 4,
+    /// g~ for the Fisher's targets, m x N.
+    ProjectedFisher = 5,
+    /// a~, n x N.
+    ProjectedActivations = 6,
+}
+
+/// What of a workspace lies beyond the slices that were cut.
+struct Rest<'m, T> {
+    shape: &'m Shape,
+    words: &'m mut [T],
+    passed: usize,
+}
+
+impl<'m, T> Rest<'m, T> {
+    #[inline(never)]
+    fn advance(&mut self, slice: Slice, capacity: usize, batch: usize) -> &'m mut [T] {
+        let (m, before) = (self.shape.rows(), slice as usize - self.passed);
+        self.passed = slice as usize + 1;
+        let side = if matches!(slice, Slice::ProjectedActivations) { self.shape.columns_held() } else { m };
+        let words = core::mem::take(&mut self.words).get_mut(before * m * capacity..).unwrap_or_default();
+        let (slice, rest) = words.split_at_mut_checked(side * capacity).unwrap_or_default();
+        self.words = rest;
+        slice.get_mut(..side * batch).unwrap_or_default()
+    }
+}
+
+impl<'m, T: Scalar> Workspace<'m, T> {
+    /// Slices of it, in ascending order.
+    pub(crate) fn slices<const N: usize>(&mut self, wanted: [Slice; N]) -> [&mut [T]; N] {
+        let mut rest = Rest { shape: self.shape, words: self.words, passed: 0 };
+        wanted.map(|slice| rest.advance(slice, self.capacity, self.batch))
+    }
+}
+
+impl<'m, T: Scalar> Slot<'m, T> {
+    /// The stored weights, the layer's state, and the workspace.
+    pub(crate) fn split(&mut self) -> (&mut [T], &mut [T], &mut Workspace<'m, T>) {
+        let (weights, state) =
+            self.words.split_at_mut_checked(self.dense.shape().parameters_held()).unwrap_or_default();
+        (weights, state, &mut self.workspace)
+    }
+
+    /// The stored weights and the layer's state, for as long as the memory is borrowed.
+    pub(crate) fn into_words(self) -> (&'m mut [T], &'m mut [T]) {
+        self.words.split_at_mut_checked(self.dense.shape().parameters_held()).unwrap_or_default()
+    }
+
+    /// A slice of m words an example, likewise.
+    pub(crate) fn into_slice(self, slice: Slice) -> &'m mut [T] {
+        let Workspace { shape, words, capacity, batch } = self.workspace;
+        let start = slice as usize * shape.rows() * capacity;
+        words.get_mut(start..start + shape.rows() * batch).unwrap_or_default()
+    }
+
+    /// Everything that the corridor of a step asks for, given the inputs of the layer, the shared scratch, and how many
+    /// examples have gradients of their own for the Fisher's targets.
+    #[inline(never)]
+    pub(crate) fn into_room(self, activations: &'m [T], scratch: &'m mut [T], fisher: usize) -> Room<'m, T> {
+        let Self { workspace: Workspace { shape, words: mut rest, capacity, batch }, mut words, .. } = self;
+        let (m, n) = (shape.rows(), shape.columns_held());
+        let weights = cut(&mut words, m * n).unwrap_or_default();
+        let mut take = |side: usize, examples: usize| {
+            cut(&mut rest, side * capacity).unwrap_or_default().get_mut(..side * examples).unwrap_or_default()
+        };
+        take(2 * m, 0);
+        let gradients = take(m, batch);
+        let fisher_gradients = take(m, fisher);
+        let projected_gradients = take(m, batch);
+        let projected_fisher = take(m, fisher);
+        let projected_activations = take(n, batch);
+        let mean_gradient = if batch > 1 { rest } else { &mut [] };
+        Room {
+            layer: LayerMut::over(*shape, words),
+            in_flight: InFlight {
+                weights,
+                activations: projected_activations,
+                gradients: projected_gradients,
+                fisher_gradients: projected_fisher,
+            },
+            activations,
+            gradients,
+            fisher_gradients,
+            mean_gradient,
+            scratch,
+        }
+    }
 }
 
 impl<'a, T: Scalar> Memory<'a, T> {
@@ -144,9 +232,9 @@ impl<'a, T: Scalar> Memory<'a, T> {
     }
 
     /// h of the last layer.
+    #[inline(never)]
     pub(crate) fn outputs(&mut self, batch: usize) -> Option<&mut [T]> {
-        let before = self.layers.len().checked_sub(1)?;
-        self.slots(batch).0.pick(before, Slice::Outputs)
+        Some(self.slots(batch).0.last()?.into_slice(Slice::Outputs))
     }
 
     /// One layer's slot, and the shared scratch.
@@ -154,6 +242,22 @@ impl<'a, T: Scalar> Memory<'a, T> {
         let (mut slots, scratch) = self.slots(batch);
         let slot = slots.nth(index).ok_or(Error::OutOfRange { argument: "layer", index })?;
         Ok((slot, scratch))
+    }
+
+    /// The same, with a slice of the layer below where there is one.
+    #[inline(never)]
+    pub(crate) fn slot_and_below(
+        &mut self,
+        index: usize,
+        batch: usize,
+        slice: Slice,
+    ) -> Option<AndBelow<'_, T>> {
+        let (mut slots, scratch) = self.slots(batch);
+        let below = match index.checked_sub(1) {
+            Some(below) => Some(slots.nth(below)?.into_slice(slice)),
+            None => None,
+        };
+        Some((slots.next()?, below, scratch))
     }
 }
 
@@ -166,68 +270,25 @@ pub(crate) struct Slots<'m, T> {
     rooms: &'m mut [T],
 }
 
-impl<'m, T> Slots<'m, T> {
-    /// One slice of `side` words an example: room for the capacity, cut to the batch.
-    fn examples(&mut self, side: usize) -> Option<&'m mut [T]> {
-        cut(&mut self.rooms, side * self.capacity)?.get_mut(..side * self.batch)
-    }
-
-    /// Passes over the next layer, and returns all of its workspace.
-    fn pass(&mut self) -> Option<(&'m Dense, &'m mut [T])> {
-        let (dense, rest) = self.layers.split_first()?;
-        self.layers = rest;
-        cut(&mut self.state, dense.shape().parameters() + dense.shape().words())?;
-        Some((dense, cut(&mut self.rooms, room_words(dense, self.capacity))?))
-    }
-
-    /// One slice of the layer so many further on, without a slot, which is large; the layer after it is the next.
-    #[inline(never)]
-    pub(crate) fn pick(&mut self, further: usize, slice: Slice) -> Option<&'m mut [T]> {
-        for _ in 0..further {
-            self.pass()?;
-        }
-        let (dense, mut room) = self.pass()?;
-        let side = dense.shape().rows();
-        cut(&mut room, slice as usize * side * self.capacity)?;
-        cut(&mut room, side * self.batch)
-    }
-}
-
 impl<'m, T> Iterator for Slots<'m, T> {
     type Item = Slot<'m, T>;
 
+    #[inline(never)]
     fn next(&mut self) -> Option<Slot<'m, T>> {
         let (dense, rest) = self.layers.split_first()?;
         self.layers = rest;
-        let (m, n) = (dense.shape().rows(), dense.shape().columns());
-        let weights = cut(&mut self.state, m * n)?;
-        let state = cut(&mut self.state, dense.shape().words())?;
-        let (outputs, pre_activations) = (self.examples(m)?, self.examples(m)?);
-        let (gradients, fisher_gradients) = (self.examples(m)?, self.examples(m)?);
-        let (projected_gradients, projected_fisher) = (self.examples(m)?, self.examples(m)?);
-        let projected_activations = self.examples(n)?;
-        let mean_gradient = cut(&mut self.rooms, gradient_words(dense, self.capacity))?;
-        let mean_gradient = if self.batch > 1 { mean_gradient } else { &mut [] };
-        Some(Slot {
-            dense: *dense,
-            weights,
-            state,
-            outputs,
-            pre_activations,
-            gradients,
-            fisher_gradients,
-            projected_gradients,
-            projected_fisher,
-            projected_activations,
-            mean_gradient,
-        })
-    }
-
-    fn nth(&mut self, count: usize) -> Option<Slot<'m, T>> {
-        for _ in 0..count {
-            self.pass()?;
-        }
-        self.next()
+        let shape = dense.shape();
+        let parameters = shape.parameters_held();
+        let words = cut(&mut self.state, parameters + shape.words_held())?;
+        let gradient = if self.capacity > 1 { parameters } else { 0 };
+        let workspace = (6 * shape.rows() + shape.columns_held()) * self.capacity + gradient;
+        let workspace = Workspace {
+            shape,
+            words: cut(&mut self.rooms, workspace)?,
+            capacity: self.capacity,
+            batch: self.batch,
+        };
+        Some(Slot { dense, words, workspace })
     }
 
     fn last(mut self) -> Option<Slot<'m, T>> {

@@ -122,9 +122,10 @@ impl<T: Scalar> Learner<'_, T> {
         let capacity = self.memory.capacity();
         for (index, slot) in self.memory.slots(0).0.enumerate() {
             let coordinates = Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0);
-            let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.state) else { return };
+            let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.into_words().1) else { return };
             layer.marks().set_coordinates(coordinates);
         }
-        self.initialize(Initialization::GlorotUniform);
+        // In a fresh basis these are W~ as well.
+        self.draw_weights(Initialization::GlorotUniform);
     }
 }

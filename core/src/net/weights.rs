@@ -13,17 +13,29 @@ use crate::{
 impl<T: Scalar> Learner<'_, T> {
     /// Draws all weights anew from the seed.
     pub fn initialize(&mut self, initialization: Initialization) {
+        self.draw_weights(initialization);
+        // In a fresh basis W~ is W, to the bit.
+        if self.progress.steps == 0 {
+            return;
+        }
         let mut counted = Counted::new(self.kernels);
         let (slots, scratch) = self.memory.slots(0);
-        for (index, slot) in slots.enumerate() {
+        for slot in slots {
+            let shape = *slot.dense.shape();
+            let (weights, state) = slot.into_words();
+            let Ok(layer) = LayerMut::new(shape, state) else { return };
+            if layer.coordinates() == Coordinates::Eigenbasis {
+                coordinates::turn(&layer, &mut counted, weights, Coordinates::Eigenbasis, scratch);
+            }
+        }
+    }
+
+    /// Draws W of every layer, in parameter coordinates.
+    pub(super) fn draw_weights(&mut self, initialization: Initialization) {
+        for (index, slot) in self.memory.slots(0).0.enumerate() {
             // The complement keeps these streams apart from those of the steps.
             let mut stream = Stream::new(!self.progress.seed, index as u64);
-            initialization.fill(slot.dense.shape(), &mut stream, slot.weights);
-            let Ok(layer) = LayerMut::new(*slot.dense.shape(), slot.state) else { return };
-            // In a fresh basis W~ is W, to the bit.
-            if layer.coordinates() == Coordinates::Eigenbasis && self.progress.steps > 0 {
-                coordinates::turn(&layer, &mut counted, slot.weights, Coordinates::Eigenbasis, scratch);
-            }
+            initialization.fill(slot.dense.shape(), &mut stream, slot.into_words().0);
         }
     }
 
@@ -38,8 +50,9 @@ impl<T: Scalar> Learner<'_, T> {
         let shape = *slot.dense.shape();
         expect_length("out rows", shape.rows(), out.rows())?;
         expect_length("out columns", shape.columns(), out.columns())?;
-        let view = LayerMut::new(shape, slot.state)?;
-        coordinates::fold(&view, &mut counted, slot.weights, out, scratch);
+        let (weights, state) = slot.into_words();
+        let view = LayerMut::new(shape, state)?;
+        coordinates::fold(&view, &mut counted, weights, out, scratch);
         Ok(())
     }
 
@@ -58,12 +71,13 @@ impl<T: Scalar> Learner<'_, T> {
             return Err(Error::NonFinite { argument: "weights", index });
         }
         expect_turnable(&shape, weights.as_slice())?;
-        let view = LayerMut::new(shape, slot.state)?;
-        for (into, from) in slot.weights.chunks_exact_mut(shape.rows().max(1)).zip(weights.iter_columns()) {
+        let (stored, state) = slot.into_words();
+        let view = LayerMut::new(shape, state)?;
+        for (into, from) in stored.chunks_exact_mut(shape.rows().max(1)).zip(weights.iter_columns()) {
             into.iter_mut().zip(from).for_each(|(x, y)| *x = *y);
         }
         if view.coordinates() == Coordinates::Eigenbasis {
-            coordinates::turn(&view, &mut counted, slot.weights, Coordinates::Eigenbasis, scratch);
+            coordinates::turn(&view, &mut counted, stored, Coordinates::Eigenbasis, scratch);
         }
         Ok(())
     }
@@ -75,14 +89,15 @@ impl<T: Scalar> Learner<'_, T> {
     /// [`Error::OutOfRange`] for a layer that does not exist.
     pub fn stored_weights(&mut self, layer: usize) -> Result<MatrixMut<'_, T>, Error> {
         let (slot, _) = self.memory.slot(layer, 0)?;
-        Ok(MatrixMut::over(slot.weights, slot.dense.shape().rows(), slot.dense.shape().columns()))
+        let (rows, columns) = (slot.dense.shape().rows(), slot.dense.shape().columns());
+        Ok(MatrixMut::over(slot.into_words().0, rows, columns))
     }
 
     /// The stored weights of all layers at once, input to output.
     pub fn iter_stored_weights(&mut self) -> impl Iterator<Item = MatrixMut<'_, T>> {
         self.memory.slots(0).0.map(|slot| {
             let (rows, columns) = (slot.dense.shape().rows(), slot.dense.shape().columns());
-            MatrixMut::over(slot.weights, rows, columns)
+            MatrixMut::over(slot.into_words().0, rows, columns)
         })
     }
 
@@ -95,10 +110,12 @@ impl<T: Scalar> Learner<'_, T> {
     pub fn set_coordinates(&mut self, layer: usize, coordinates: Coordinates) -> Result<(), Error> {
         let mut counted = Counted::new(self.kernels);
         let (slot, scratch) = self.memory.slot(layer, 0)?;
-        let mut view = LayerMut::new(*slot.dense.shape(), slot.state)?;
+        let shape = *slot.dense.shape();
+        let (weights, state) = slot.into_words();
+        let mut view = LayerMut::new(shape, state)?;
         if view.coordinates() != coordinates {
-            expect_turnable(slot.dense.shape(), slot.weights)?;
-            coordinates::turn(&view, &mut counted, slot.weights, coordinates, scratch);
+            expect_turnable(&shape, weights)?;
+            coordinates::turn(&view, &mut counted, weights, coordinates, scratch);
             view.marks().set_coordinates(coordinates);
         }
         Ok(())

@@ -154,6 +154,7 @@ pub(crate) fn layer_record(dense: &Dense) -> Option<[u8; LAYER_RECORD]> {
         Activation::LeakyRelu => 2,
         Activation::Tanh => 3,
         Activation::Sigmoid => 4,
+        #[cfg(feature = "functions")]
         Activation::Gelu => 5,
     };
     Some([a, b, c, d, e, f, g, h, u8::from(dense.shape().bias()), activation, 0, 0, 0, 0, 0, 0])
@@ -172,6 +173,7 @@ pub(crate) fn layer_of(record: [u8; LAYER_RECORD]) -> Option<Dense> {
         2 => Activation::LeakyRelu,
         3 => Activation::Tanh,
         4 => Activation::Sigmoid,
+        #[cfg(feature = "functions")]
         5 => Activation::Gelu,
         _ => return None,
     };
@@ -181,10 +183,12 @@ pub(crate) fn layer_of(record: [u8; LAYER_RECORD]) -> Option<Dense> {
 
 /// The loss as bytes.
 pub(crate) fn loss_record(loss: Loss) -> [u8; LOSS_RECORD] {
-    let (kind, width) = match loss {
+    let (kind, width): (_, f64) = match loss {
         Loss::SquaredError => (0, 0.0),
         Loss::SoftmaxCrossEntropy => (1, 0.0),
+        #[cfg(feature = "functions")]
         Loss::BinaryCrossEntropy => (2, 0.0),
+        #[cfg(feature = "functions")]
         Loss::Huber(width) => (3, width),
     };
     let [a, b, c, d, e, f, g, h] = width.to_le_bytes();
@@ -193,12 +197,17 @@ pub(crate) fn loss_record(loss: Loss) -> [u8; LOSS_RECORD] {
 
 /// The loss that these bytes stand for.
 pub(crate) fn loss_of(record: [u8; LOSS_RECORD]) -> Option<Loss> {
-    let [kind, _, _, _, a, b, c, d, e, f, g, h] = record;
+    let [kind, ..] = record;
     let loss = match kind {
         0 => Loss::SquaredError,
         1 => Loss::SoftmaxCrossEntropy,
+        #[cfg(feature = "functions")]
         2 => Loss::BinaryCrossEntropy,
-        3 => Loss::Huber(f64::from_le_bytes([a, b, c, d, e, f, g, h])),
+        #[cfg(feature = "functions")]
+        3 => {
+            let [_, _, _, _, width @ ..] = record;
+            Loss::Huber(f64::from_le_bytes(width))
+        }
         _ => return None,
     };
     (loss_record(loss) == record && loss.check().is_ok()).then_some(loss)

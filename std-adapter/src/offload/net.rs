@@ -194,7 +194,8 @@ impl<E: Engine> DeviceNet<E> {
         self.forward(self.batch);
         self.read_outputs(0..self.batch);
         self.desk.verdict()?;
-        Ok(self.loss.sum(&self.host, targets, self.width()))
+        let width = self.width();
+        Ok((self.loss.sum(&self.host, targets, width), self.loss.correct(&self.host, targets, width)))
     }
 
     fn words(&self) -> usize {
@@ -396,7 +397,7 @@ impl<E: Engine> Body<f32> for DeviceNet<E> {
         if self.on_host() {
             self.read_outputs(0..batch);
             return if self.desk.fault.is_none() && self.host.iter().all(|h| h.is_finite()) {
-                self.loss.sum(&self.host, targets, self.width()).0
+                self.loss.sum(&self.host, targets, self.width())
             } else {
                 f32::NAN
             };

@@ -294,7 +294,7 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         counted.add(2 * batch * layer.shape.parameters());
     }
 
-    fn refresh(&mut self, _counted: &Counted<'_, f32>, effort: Effort<f32>) -> Effect {
+    fn refresh(&mut self, _counted: &Counted<'_, f32>, effort: &Effort<f32>) -> Effect {
         let layer = &*self.layer;
         let (a, b) = (layer.input.view(), layer.output.view());
         let [on_a, on_b, all_a, all_b] = self.desk.measure([
@@ -307,8 +307,8 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
             self.marks().forget_factors();
             return Effect { rotations: 0, operations: 0, failed: true };
         }
-        let input = self.refresh_side(true, effort, on_a.sum);
-        let output = self.refresh_side(false, effort, on_b.sum);
+        let input = self.refresh_side(true, *effort, on_a.sum);
+        let output = self.refresh_side(false, *effort, on_b.sum);
         Effect {
             rotations: input.rotations + output.rotations,
             operations: input.operations + output.operations,

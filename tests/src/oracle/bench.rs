@@ -2,7 +2,7 @@
 
 use super::{dense, narrowed};
 use ekfac::{
-    Config, FactorMut, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Preconditioner, Progress, Reference,
+    Config, FactorRef, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Preconditioner, Progress, Reference,
     Scalar, Shape,
 };
 use nalgebra::DMatrix;
@@ -95,7 +95,7 @@ impl<T: Scalar> Bench<T> {
 }
 
 /// A factor in parameter coordinates, U C U^T, by core's own product.
-pub fn reconstructed<T: Scalar>(factor: &FactorMut<'_, T>) -> DMatrix<f64> {
+pub fn reconstructed<T: Scalar>(factor: FactorRef<'_, T>) -> DMatrix<f64> {
     let size = factor.size();
     let mut values = vec![T::ZERO; size * size];
     factor.reconstruct(MatrixMut::new(&mut values, size, size).expect("a square")).expect("a square");

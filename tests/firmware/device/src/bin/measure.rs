@@ -4,8 +4,8 @@
 
 use core::hint::black_box;
 use ekfac::{
-    Config, Coordinates, Error, Kernels, LayerMut, Learner, Loss, MatrixMut, MatrixRef, Net, Preconditioner,
-    Progress, Reference, Refresh, Shape, Targets, layers, snapshot::FlashStore,
+    Config, Coordinates, Error, Fisher, Kernels, LayerMut, Learner, Loss, MatrixMut, MatrixRef, Net,
+    Preconditioner, Progress, Reference, Refresh, Shape, Targets, layers, snapshot::FlashStore,
 };
 use ekfac_firmware::{
     flash::RamFlash,
@@ -31,6 +31,8 @@ fn run() -> bool {
     net("8-4-2", SMALL, &mut [0.0; SMALL.words(1)]).is_ok()
         & net("16-8-4", MIDDLE, &mut [0.0; MIDDLE.words(1)]).is_ok()
         & net("32-16-4", LARGE, &mut [0.0; LARGE.words(1)]).is_ok()
+        & deepest("exact Fisher", Config { fisher: Fisher::Exact, ..Config::default() }).is_ok()
+        & deepest("solve at every step", Config { refresh: Refresh::every(1), ..Config::default() }).is_ok()
         & refresh::<8>()
         & refresh::<16>()
         & refresh::<32>()
@@ -91,6 +93,20 @@ fn net(name: &str, net: Net<'static>, memory: &mut [f32]) -> Result<(), Error> {
     show(name, "step of gradient descent", descent);
     show(name, "step, 100 = gradient descent", step * 100 / descent);
     hardest(name, net, memory, &settled)
+}
+
+/// The stack of a step with other settings than the default's.
+#[inline(never)]
+fn deepest(name: &str, config: Config<f32>) -> Result<(), Error> {
+    let (mut draws, mut memory, mut input) = (Draws::new(3), [0.0; MIDDLE.words(1)], [0.0; 16]);
+    let mut learner = Learner::new(MIDDLE, config, 7, 1, &mut memory)?;
+    let mut deepest = 0;
+    for _ in 0..MEASURED {
+        let class = [example(&mut draws, &mut input, 4)];
+        deepest = stack(|| learner.step(&input, Targets::Classes(&class)).is_ok()).max(deepest);
+    }
+    println!("figure\t16-8-4: stack of a step, {name}\t{deepest}");
+    Ok(())
 }
 
 /// Instructions, and the operations that they were spent on.

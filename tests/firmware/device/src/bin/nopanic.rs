@@ -8,7 +8,7 @@ use ekfac::{
     Bases, Blend, Config, Coordinates, Dense, Error, EventLog, Initialization, Kernels, LayerMut, Learner,
     Loss, MatrixMut, MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, StaticLayer,
     Targets, damping,
-    factor::FactorMut,
+    factor::FactorRef,
     guard, jacobi, kernels,
     snapshot::{self, FlashStore, Snapshot},
 };
@@ -139,7 +139,7 @@ fn snapshots<T: Scalar>(learner: &mut Learner<'_, T>) -> Result<(), Error> {
     Ok(())
 }
 
-fn factor<T: Scalar>(factor: &FactorMut<'_, T>, out: &mut [T]) -> Result<(), Error> {
+fn factor<T: Scalar>(factor: FactorRef<'_, T>, out: &mut [T]) -> Result<(), Error> {
     keep((factor.trace(), factor.condition(), factor.off_diagonal(), factor.orthogonality()));
     keep((factor.basis().get(number(), number()), factor.covariance().len()));
     keep(factor.reconstruct(MatrixMut::new(out, number(), number())?));

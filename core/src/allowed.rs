@@ -1,0 +1,53 @@
+//! What the settings may be: a table, since code for each of them is larger.
+//!
+//! *Invariant*: NaN is never allowed. *Cost*: some instructions a setting. *Failure*: none.
+
+use crate::Scalar;
+
+/// What a setting may be.
+#[derive(Clone, Copy)]
+pub(crate) enum Allowed {
+    /// In (0, infinity).
+    Positive,
+    /// In [0, infinity).
+    NotNegative,
+    /// In [0, 1).
+    Fraction,
+    /// In (0, 1].
+    Share,
+}
+
+impl Allowed {
+    pub(crate) fn holds<T: Scalar>(self, value: T) -> bool {
+        match self {
+            Allowed::Positive => value > T::ZERO && value.is_finite(),
+            Allowed::NotNegative => value >= T::ZERO && value.is_finite(),
+            Allowed::Fraction => value >= T::ZERO && value < T::ONE,
+            Allowed::Share => value > T::ZERO && value <= T::ONE,
+        }
+    }
+}
+
+/// The settings in the order in which [`Config::check`](crate::Config::check) looks at them.
+pub(crate) const SETTINGS: [(Allowed, &str); 20] = [
+    (Allowed::Positive, "learning_rate"),
+    (Allowed::Fraction, "momentum"),
+    (Allowed::NotNegative, "weight_decay"),
+    (Allowed::Fraction, "weight_decay"),
+    (Allowed::Positive, "clip"),
+    (Allowed::Positive, "reach"),
+    (Allowed::Positive, "damping"),
+    (Allowed::Positive, "damping"),
+    (Allowed::Share, "statistics_share"),
+    (Allowed::Positive, "statistics_period"),
+    (Allowed::Fraction, "factors"),
+    (Allowed::Positive, "factors"),
+    (Allowed::Positive, "factors"),
+    (Allowed::Fraction, "scalings"),
+    (Allowed::Positive, "scalings"),
+    (Allowed::Positive, "scalings"),
+    (Allowed::NotNegative, "refresh.per_line"),
+    (Allowed::Positive, "refresh.period"),
+    (Allowed::Positive, "refresh.limits.sweeps"),
+    (Allowed::NotNegative, "refresh.threshold"),
+];

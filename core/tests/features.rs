@@ -1,0 +1,55 @@
+//! What a build leaves out is refused by name, and what it keeps computes the same bits. To be run with each of the features, and
+//! without.
+
+#[cfg(not(feature = "published"))]
+use ekfac::{Adaptation, Estimator, Fisher, Refresh};
+use ekfac::{Config, Dense, Error, Learner, Loss, Net, Targets, layers};
+
+const LAYERS: [Dense; 2] = layers![3 => 2 Tanh => 2 Identity];
+const NET: Net<'static> = Net::new(&LAYERS, Loss::SoftmaxCrossEntropy);
+
+#[cfg(not(feature = "published"))]
+/// A mutant that only ignores the setting would train by another method than was asked for.
+#[test]
+fn settings_that_are_not_built_are_refused_before_any_write() {
+    let standard = Config::<f32>::default();
+    let list = [
+        ("fisher", Config { fisher: Fisher::Exact, ..standard }),
+        ("estimator", Config { estimator: Estimator::PerExampleFresh, ..standard }),
+        ("estimator", Config { estimator: Estimator::Kronecker, ..standard }),
+        ("refresh", Config { refresh: Refresh::every(5), ..standard }),
+        ("adaptation", Config { adaptation: Some(Adaptation::default()), ..standard }),
+        ("fisher", Config { fisher: Fisher::Exact, ..Config::paper(0.1, 0.1, 1) }),
+        ("estimator", Config::paper_running(0.1, 0.1, 1, 0.9)),
+    ];
+    let mut memory = [0.0; NET.words(1)];
+    for (argument, config) in list {
+        let expected = Error::NotBuilt { argument, feature: "published" };
+        assert_eq!(config.check(), Err(expected));
+        assert_eq!(Learner::new(NET, config, 7, 1, &mut memory).err(), Some(expected));
+        assert!(memory.iter().all(|word| *word == 0.0));
+    }
+}
+
+/// Of the state after 200 steps.
+const DIGEST: u64 = 3_932_645_548_743_162_368;
+
+/// A mutant that leaves out a part of the default setting, with a feature or without, ends in other bits.
+#[test]
+fn the_default_learns_to_the_same_bits() -> Result<(), Error> {
+    let mut memory = [0.0_f32; NET.words(1)];
+    let mut learner = Learner::new(NET, Config::default(), 7, 1, &mut memory)?;
+    let mut losses = [0.0; 200];
+    for (index, loss) in losses.iter_mut().enumerate() {
+        let input = [0.5, -1.0, 0.2].map(|x: f32| if index % 2 == 0 { x } else { -0.7 * x });
+        *loss = learner.step(&input, Targets::Classes(&[u32::from(index % 2 == 0)]))?.loss;
+    }
+    let [first, .., last] = losses;
+    assert!(last < 0.5 * first, "{first} {last}");
+    let digest = learner
+        .state()
+        .iter()
+        .fold(0_u64, |digest, word| (digest ^ u64::from(word.to_bits())).wrapping_mul(0x0000_0100_0000_01B3));
+    assert_eq!(digest, DIGEST);
+    Ok(())
+}
