@@ -82,6 +82,10 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         self.words.get(CURSORS..CURSORS + packed_words(self.size)).unwrap_or_default()
     }
 
+    pub(crate) fn covariance_mut(&mut self) -> &mut [T] {
+        self.parts().covariance
+    }
+
     /// The eigenvalue estimates diag C, in the order of the basis; rounding may leave the smallest just below zero.
     pub fn values(&self) -> impl Iterator<Item = T> + '_ {
         (0..self.size).map(|i| self.value(i))

@@ -20,7 +20,8 @@
 //! # Where to begin
 //!
 //! * A network to train on a device or a desktop: [`Learner`] over a [`Net`] ([example](net)).
-//! * A training loop of your own: [`Preconditioner`], a layer at a time.
+//! * A training loop of your own: [`Preconditioner`], a layer at a time; [`ConvolutionPreconditioner`] for
+//!   [shared weights](convolution).
 //! * A run to keep through a power cut: [`snapshot`].
 //! * Factors of your own on a small device: [`jacobi::diagonalise`] and [`precondition()`], 8 KB of flash.
 //! * Only the eigensolver: [`jacobi::eigen`].
@@ -56,6 +57,7 @@
 mod carve;
 mod companion;
 pub mod config;
+pub mod convolution;
 pub mod coordinates;
 pub mod damping;
 mod error;
@@ -80,6 +82,7 @@ pub mod step;
 mod view;
 
 pub use config::{Averaging, Carry, Clip, Config, Estimator, Fisher, Refresh};
+pub use convolution::{Convolution, ConvolutionPreconditioner, Sharing};
 pub use coordinates::Coordinates;
 pub use damping::{Adaptation, Damping};
 pub use error::Error;

@@ -1,0 +1,231 @@
+//! What the examples of a batch bring to the statistics of one group, read and summed a block of columns at a time.
+//!
+//! *Invariant*: a sum over samples is one over blocks in their order, and a block is as long as the scratch allows: the same
+//! scratch, the same bits. *Cost*: that of the products, and of [`walk`](super::walk). *Failure*: none; scratch that is too short
+//! leaves the sum out, which the callers' checks rule out.
+
+use super::{
+    Sharing,
+    walk::{Walk, blocks},
+};
+use crate::{Blend, LayerMut, MatrixMut, MatrixRef, Scalar, carve::cut, factor::FactorMut, kernels::Counted};
+use core::ops::Range;
+
+/// Images and gradients, one example a column, and the walk over them. Sample e T + t is location t of example e.
+pub(super) struct Samples<'a, T> {
+    pub(super) walk: Walk,
+    pub(super) images: MatrixRef<'a, T>,
+    pub(super) gradients: MatrixRef<'a, T>,
+}
+
+impl<T: Scalar> Samples<'_, T> {
+    fn examples(&self) -> usize {
+        self.images.columns()
+    }
+
+    /// The samples of some examples.
+    pub(super) fn of(&self, examples: Range<usize>) -> Range<usize> {
+        examples.start * self.walk.locations()..examples.end * self.walk.locations()
+    }
+
+    fn place(&self, sample: usize) -> (usize, usize) {
+        let locations = self.walk.locations().max(1);
+        (sample / locations, sample % locations)
+    }
+
+    fn read_patch(&self, sample: usize, into: &mut [T]) {
+        let (example, location) = self.place(sample);
+        self.walk.read_patch(self.images.column(example).unwrap_or_default(), location, into);
+    }
+
+    fn read_gradient(&self, sample: usize, into: &mut [T]) {
+        let (example, location) = self.place(sample);
+        self.walk.read_outputs(self.gradients.column(example).unwrap_or_default(), location, into);
+    }
+
+    /// Blends mean_i sum_t a a^T into C_A, or the moment of the mean patches.
+    pub(super) fn measure_input(
+        &self,
+        counted: &mut Counted<'_, T>,
+        factor: &mut FactorMut<'_, T>,
+        sharing: Sharing,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let each = T::ONE / T::from_usize(self.examples().max(1));
+        match sharing {
+            Sharing::Expand => {
+                let samples = self.of(0..self.examples()).len();
+                let read = |sample, into: &mut [T]| self.read_patch(sample, into);
+                measure(factor, counted, samples, each, blend, read, scratch);
+            }
+            Sharing::Reduce => {
+                counted.add(self.of(0..self.examples()).len() * self.walk.columns());
+                let read = |example, into: &mut [T]| {
+                    self.walk.read_mean_patch(self.images.column(example).unwrap_or_default(), into);
+                };
+                measure(factor, counted, self.examples(), each, blend, read, scratch);
+            }
+        }
+    }
+
+    /// Blends the mean of g g^T over examples and locations into C_B, or the moment of the summed gradients.
+    pub(super) fn measure_output(
+        &self,
+        counted: &mut Counted<'_, T>,
+        factor: &mut FactorMut<'_, T>,
+        sharing: Sharing,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let samples = self.of(0..self.examples()).len();
+        match sharing {
+            Sharing::Expand => {
+                let each = T::ONE / T::from_usize(samples.max(1));
+                let read = |sample, into: &mut [T]| self.read_gradient(sample, into);
+                measure(factor, counted, samples, each, blend, read, scratch);
+            }
+            Sharing::Reduce => {
+                counted.add(samples * self.walk.rows());
+                let each = T::ONE / T::from_usize(self.examples().max(1));
+                let read = |example, into: &mut [T]| {
+                    self.walk.read_summed_outputs(self.gradients.column(example).unwrap_or_default(), into);
+                };
+                measure(factor, counted, self.examples(), each, blend, read, scratch);
+            }
+        }
+    }
+
+    /// Blends mean_i (U_B^T G_i U_A)^2 into S.
+    pub(super) fn measure_scalings(
+        &self,
+        counted: &mut Counted<'_, T>,
+        layer: &mut LayerMut<'_, T>,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let parameters = layer.shape().parameters();
+        let share = open(blend, layer.scalings_mut().as_mut_slice());
+        let each = share / T::from_usize(self.examples().max(1));
+        let Some((seen, rest)) = scratch.split_at_mut_checked(parameters) else { return };
+        for example in 0..self.examples() {
+            self.gradient_in_basis(counted, layer, self.of(example..example + 1), T::ONE, seen, rest);
+            let mut scalings = layer.scalings_mut();
+            let scalings = scalings.as_mut_slice().iter_mut();
+            scalings.zip(&*seen).for_each(|(s, k)| *s += each * (*k * *k));
+        }
+        counted.add(3 * parameters * self.examples());
+    }
+
+    /// out = scale U_B^T [sum g a^T] U_A, m x n: the samples are projected, or the sum is turned, whichever is less work.
+    pub(super) fn gradient_in_basis(
+        &self,
+        counted: &mut Counted<'_, T>,
+        layer: &LayerMut<'_, T>,
+        samples: Range<usize>,
+        scale: T,
+        out: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let (m, n) = (layer.shape().rows(), layer.shape().columns());
+        let squares = m.saturating_mul(m).saturating_add(n.saturating_mul(n));
+        let turning = m.saturating_mul(n).saturating_mul(m.saturating_add(n));
+        if samples.len().saturating_mul(squares) < turning {
+            return self.sum(counted, Some(layer), samples, scale, out, scratch);
+        }
+        let Some((turned, rest)) = scratch.split_at_mut_checked(m * n) else { return };
+        self.sum(counted, None, samples, scale, out, rest);
+        let bases = layer.bases();
+        let gradient = MatrixRef::over(out, m, n);
+        counted.product_left_transposed(
+            MatrixMut::over(turned, m, n),
+            bases.output,
+            gradient,
+            T::ONE,
+            T::ZERO,
+        );
+        let turned = MatrixRef::over(turned, m, n);
+        counted.product(MatrixMut::over(out, m, n), turned, bases.input, T::ONE, T::ZERO);
+    }
+
+    /// out = scale sum g a^T, or the same of the samples projected.
+    pub(super) fn sum(
+        &self,
+        counted: &mut Counted<'_, T>,
+        projecting: Option<&LayerMut<'_, T>>,
+        samples: Range<usize>,
+        scale: T,
+        out: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let (m, n) = (self.walk.rows(), self.walk.columns());
+        out.fill(T::ZERO);
+        let each = (m + n) * if projecting.is_some() { 2 } else { 1 };
+        for block in blocks(samples, scratch.len() / each.max(1)) {
+            let (count, mut rest) = (block.len(), &mut *scratch);
+            let (Some(patches), Some(gradients)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
+            else {
+                return;
+            };
+            fill(block.clone(), patches, n, |sample, into| self.read_patch(sample, into));
+            fill(block, gradients, m, |sample, into| self.read_gradient(sample, into));
+            let (mut a, mut g) = (MatrixRef::over(patches, n, count), MatrixRef::over(gradients, m, count));
+            if let Some(layer) = projecting {
+                let (Some(patches), Some(gradients)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
+                else {
+                    return;
+                };
+                layer.input_factor().project(counted, a, patches);
+                layer.output_factor().project(counted, g, gradients);
+                (a, g) = (MatrixRef::over(patches, n, count), MatrixRef::over(gradients, m, count));
+            }
+            counted.product_right_transposed(MatrixMut::over(out, m, n), g, a, scale, T::ONE);
+        }
+    }
+}
+
+/// Reads the columns of a block.
+pub(super) fn fill<T>(block: Range<usize>, into: &mut [T], size: usize, read: impl Fn(usize, &mut [T])) {
+    block.zip(into.chunks_exact_mut(size.max(1))).for_each(|(sample, column)| read(sample, column));
+}
+
+/// Blends each x~ x~^T, x~ = U^T x, into C with so much weight for each sample.
+fn measure<T: Scalar>(
+    factor: &mut FactorMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    samples: usize,
+    each: T,
+    blend: Blend<T>,
+    read: impl Fn(usize, &mut [T]),
+    scratch: &mut [T],
+) {
+    let size = factor.size();
+    let share = open(blend, factor.covariance_mut());
+    let Some((update, rest)) = scratch.split_at_mut_checked(size) else { return };
+    let most = rest.len() / (2 * size).max(1);
+    for block in blocks(0..samples, most) {
+        let count = block.len();
+        let Some((columns, projected)) = rest.split_at_mut_checked(size * count) else { return };
+        let Some(projected) = projected.get_mut(..size * count) else { return };
+        fill(block, columns, size, &read);
+        factor.project(counted, MatrixRef::over(columns, size, count), projected);
+        let part = Blend::Add(share * each * T::from_usize(count));
+        factor.observe(counted, MatrixRef::over(projected, size, count), part, update);
+    }
+}
+
+/// Lets an average fade for a mean that comes in parts; returns the share that all of them have together.
+fn open<T: Scalar>(blend: Blend<T>, values: &mut [T]) -> T {
+    match blend {
+        // As in [`Blend::apply`]: a share of 1 forgets the old value whatever it is.
+        Blend::Move(share) if share == T::ONE => {
+            values.fill(T::ZERO);
+            share
+        }
+        Blend::Move(share) => {
+            values.iter_mut().for_each(|value| *value -= share * *value);
+            share
+        }
+        Blend::Add(share) => share,
+    }
+}
