@@ -89,7 +89,7 @@ impl<'a, T: Scalar> ConvolutionPreconditioner<'a, T> {
             return Err(Error::Length { argument: "workspace", expected, found });
         }
         let shape = convolution.shape();
-        for words in state.chunks_exact_mut(shape.words()) {
+        for words in state.chunks_exact_mut(shape.words().max(1)) {
             LayerMut::new(shape, words)?;
         }
         let (sharing, kernels) = (Sharing::Expand, &Reference);
@@ -166,7 +166,8 @@ impl<'a, T: Scalar> ConvolutionPreconditioner<'a, T> {
         }
         let shape = self.convolution.shape();
         let (m, n) = (shape.rows(), shape.columns());
-        let groups = gradient.chunks_exact(m * n).zip(out.chunks_exact_mut(m * n));
+        let each = shape.parameters().max(1);
+        let groups = gradient.chunks_exact(each).zip(out.chunks_exact_mut(each));
         for (group, (gradient, out)) in groups.enumerate() {
             let layer = layer_of(&self.convolution, self.state, group)?;
             let (gradient, out) = (MatrixRef::over(gradient, m, n), MatrixMut::over(out, m, n));
