@@ -17,7 +17,8 @@
 //! the Kronecker scalings know nothing of locations. [`Sharing::Reduce`] (Eschenhagen et al. 2023) needs no T.
 //!
 //! *Invariant*: with S exact for each example |F - F_EKFAC| <= |F - F_KFAC| in the basis of either kind of factors. With T = 1 all
-//! is as in a dense layer. *Cost*, N examples of which M are measured: factors M T (3 n^2 + 3 m^2), S M (2 T m n + 2 m n (m + n)),
+//! is as in a dense layer. *Cost*, N examples of which M are measured: factors M T (3 n^2 + 3 m^2) or, where the scratch
+//! has 2 n^2 words, a third of it and 4 n^3 + 4 m^3; S M (2 T m n + 2 m n (m + n)),
 //! or with few locations M T (2 m^2 + 2 n^2 + 2 m n); the passes 2 N T m n each. Patches are read a block at a time
 //! (two words of scratch for each line of it), never the whole batch. *Failure*: as in a dense layer.
 //!
@@ -26,6 +27,7 @@
 //! * A dense layer along a sequence is [`Convolution::sequence`].
 
 mod geometry;
+mod moments;
 mod passes;
 mod preconditioner;
 mod room;

@@ -8,11 +8,7 @@
 //! *Cost*: 2 T m n operations an example, group and pass, in blocks of as many locations as the scratch holds; forward and backward
 //! do not depend on how many these are. *Failure*: wrong lengths are errors before any write; values are not looked at.
 
-use super::{
-    Convolution,
-    samples::{Samples, fill},
-    walk::blocks,
-};
+use super::{Convolution, moments::fill, samples::Samples, walk::blocks};
 use crate::{
     Error, Kernels, MatrixMut, MatrixRef, Scalar, carve::cut, error::expect_length, kernels::Counted,
 };

@@ -6,6 +6,7 @@
 
 use super::{
     Sharing,
+    moments::{fill, measure, open},
     walk::{Walk, blocks},
 };
 use crate::{Blend, LayerMut, MatrixMut, MatrixRef, Scalar, carve::cut, factor::FactorMut, kernels::Counted};
@@ -181,51 +182,5 @@ impl<T: Scalar> Samples<'_, T> {
             }
             counted.product_right_transposed(MatrixMut::over(out, m, n), g, a, scale, T::ONE);
         }
-    }
-}
-
-/// Reads the columns of a block.
-pub(super) fn fill<T>(block: Range<usize>, into: &mut [T], size: usize, read: impl Fn(usize, &mut [T])) {
-    block.zip(into.chunks_exact_mut(size.max(1))).for_each(|(sample, column)| read(sample, column));
-}
-
-/// Blends each x~ x~^T, x~ = U^T x, into C with so much weight for each sample.
-fn measure<T: Scalar>(
-    factor: &mut FactorMut<'_, T>,
-    counted: &mut Counted<'_, T>,
-    samples: usize,
-    each: T,
-    blend: Blend<T>,
-    read: impl Fn(usize, &mut [T]),
-    scratch: &mut [T],
-) {
-    let size = factor.size();
-    let share = open(blend, factor.covariance_mut());
-    let Some((update, rest)) = scratch.split_at_mut_checked(size) else { return };
-    let most = rest.len() / (2 * size).max(1);
-    for block in blocks(0..samples, most) {
-        let count = block.len();
-        let Some((columns, projected)) = rest.split_at_mut_checked(size * count) else { return };
-        let Some(projected) = projected.get_mut(..size * count) else { return };
-        fill(block, columns, size, &read);
-        factor.project(counted, MatrixRef::over(columns, size, count), projected);
-        let part = Blend::Add(share * each * T::from_usize(count));
-        factor.observe(counted, MatrixRef::over(projected, size, count), part, update);
-    }
-}
-
-/// Lets an average fade for a mean that comes in parts; returns the share that all of them have together.
-fn open<T: Scalar>(blend: Blend<T>, values: &mut [T]) -> T {
-    match blend {
-        // As in [`Blend::apply`]: a share of 1 forgets the old value whatever it is.
-        Blend::Move(share) if share == T::ONE => {
-            values.fill(T::ZERO);
-            share
-        }
-        Blend::Move(share) => {
-            values.iter_mut().for_each(|value| *value -= share * *value);
-            share
-        }
-        Blend::Add(share) => share,
     }
 }
