@@ -5,12 +5,16 @@
 
 use allocation_counter::measure;
 use ekfac::{
-    Config, Error, MatrixMut, MatrixRef, Outcome, Progress, Reason, Reference, Scalar,
+    Config, Error, Kernels, MatrixMut, MatrixRef, Outcome, Progress, Reason, Reference, Scalar,
     convolution::{Axis, Convolution, ConvolutionPreconditioner, Layout, Sharing},
     guard,
 };
+use ekfac_std::{
+    DeterministicKernels, FaerKernels,
+    kernels::{ThreadPoolBuilder, Threaded},
+};
 use ekfac_tests::{
-    oracle::{bits, convolution::Bench},
+    oracle::{bits, convolution::Bench, relative_difference},
     random::Draws,
 };
 use nalgebra::DMatrix;
@@ -287,4 +291,41 @@ fn a_convolution_allocates_nothing() {
         }
     });
     assert_eq!((seen.count_total, seen.bytes_total), (0, 0));
+}
+
+/// Larger blocks, where the adapter's kernels go ways of their own: the same bits, or the same to rounding.
+#[test]
+fn other_kernels_agree() {
+    let side = Axis::new(11, 3).padding(1);
+    let (layer, mut draws) = (Convolution::new_2d(8, [side, side], 16), Draws::new(2));
+    let (images, maps) = (draws.matrix(layer.input_words(), 4), draws.matrix(layer.output_words(), 4));
+    let (x, g) = (MatrixRef::from(&images), MatrixRef::from(&maps));
+    let weights = draws.list(layer.parameters());
+    let (config, columns) = (Config::paper(0.1, 1e-2, 1), 121);
+    let run = |kernels: &dyn Kernels<f64>| {
+        let (mut state, mut progress) = (vec![0.0; layer.state_words()], Progress::new(0));
+        let mut workspace = vec![0.0; ConvolutionPreconditioner::<f64>::workspace_words(&layer, columns)];
+        let mut z = DMatrix::zeros(layer.output_words(), 4);
+        layer.forward(kernels, &weights, x, (&mut z).into(), &mut workspace).expect("a batch");
+        let mut gradient = vec![0.0; layer.parameters()];
+        layer.mean_gradient(kernels, x, g, &mut gradient, &mut workspace).expect("a batch");
+        let mut natural = gradient.clone();
+        let made = ConvolutionPreconditioner::new(layer, &mut state, &config, &mut progress, &mut workspace);
+        let mut preconditioner = made.expect("a good convolution").with_kernels(kernels);
+        assert_eq!(preconditioner.observe(x, g), Ok(Outcome::Applied));
+        preconditioner.precondition(&gradient, &mut natural).expect("a gradient");
+        [z.as_slice().to_vec(), gradient, natural]
+    };
+    let expected = run(&Reference);
+    let pool = ThreadPoolBuilder::new().num_threads(2).build().expect("two threads");
+    let pool = std::sync::Arc::new(pool);
+    assert_eq!(run(&DeterministicKernels), expected);
+    assert_eq!(run(&Threaded::new(DeterministicKernels, pool.clone())), expected);
+    for found in [run(&FaerKernels::new()), run(&Threaded::new(FaerKernels::new(), pool))] {
+        for (found, expected) in found.iter().zip(&expected) {
+            let column = |values: &[f64]| DMatrix::from_column_slice(values.len(), 1, values);
+            let error = relative_difference(&column(found), &column(expected));
+            assert!(error <= 1e-9, "{error:e}");
+        }
+    }
 }

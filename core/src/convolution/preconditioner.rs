@@ -64,7 +64,8 @@ struct GroupRooms<'r, T> {
 
 impl<'a, T: Scalar> ConvolutionPreconditioner<'a, T> {
     /// Words of workspace with blocks of so many columns, at least one: 3 m n + 2 (m + n) columns, whatever the batch. A larger
-    /// workspace makes larger blocks; the rounding of the statistics depends on it.
+    /// workspace makes larger blocks, and one for more than n columns a short cut for many samples
+    /// ([module](super)); the rounding of the statistics depends on it.
     pub const fn workspace_words(convolution: &Convolution, columns: usize) -> usize {
         let shape = convolution.shape();
         shape.parameters().saturating_add(scratch_words(&shape, columns))
@@ -218,7 +219,6 @@ impl<T: Scalar> Rooms<T> for GroupRooms<'_, T> {
             sharing: self.sharing,
             images: self.images,
             gradients: self.gradients,
-            fisher_gradients: None,
         })
     }
 
