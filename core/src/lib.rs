@@ -38,7 +38,7 @@
 //! | orthogonal bases | max abs(U^T U - I) <= 16 n eps over a million steps in `f32` (`tests/tests/running.rs`) |
 //! | the same bits everywhere | only + - * / sqrt, comparison and libm's software functions, in a documented order ([`kernels`]); a digest on x86-64, Cortex-M and RISC-V (`tests/firmware`) |
 //! | bad data change nothing | one gate before all averages ([`guard`]); `tests/tests/bad_input.rs` |
-//! | the mathematics | golden vectors and dense oracles (`tests/tests/golden.rs`, `tests/tests/oracles.rs`) |
+//! | the mathematics | golden vectors and dense oracles (`tests/tests/golden.rs`, `tests/tests/oracles.rs`, `tests/tests/convolution.rs`) |
 //!
 //! # Conventions
 //!

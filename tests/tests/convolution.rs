@@ -311,7 +311,7 @@ fn one_location_is_the_dense_layer() {
             let (images, maps) = (draws.matrix(inputs, count), draws.matrix(outputs, count));
             assert_eq!(shared.observe(&images, &maps), plain.observe(&images, &maps));
             let gradient = draws.matrix(outputs, plain.shape.columns());
-            let found = &shared.precondition(&[gradient.clone()])[0];
+            let found = &shared.precondition(std::slice::from_ref(&gradient))[0];
             let error = relative_difference(found, &plain.precondition(&gradient));
             assert!(error <= 1e-9, "seed {seed}, step {step}, {config:?}: {error:e}");
         }

@@ -150,7 +150,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         let mut survey = self.dense.survey(damping, with_reach);
         if self.sharing == Sharing::Expand {
             // A is a sum over locations, and a pre-activation belongs to one of them.
-            survey.reach = survey.reach / self.root_of_locations();
+            survey.reach /= self.root_of_locations();
         }
         survey
     }

@@ -82,10 +82,8 @@ impl Walk {
     pub(super) fn add_patch<T: Scalar>(&self, from: &[T], location: usize, image: &mut [T]) {
         let mut words = from.iter();
         self.each_tap(location, |index| {
-            if let (Some(word), Some(index)) = (words.next(), index) {
-                if let Some(into) = image.get_mut(index) {
-                    *into += *word;
-                }
+            if let (Some(word), Some(into)) = (words.next(), index.and_then(|index| image.get_mut(index))) {
+                *into += *word;
             }
         });
     }
