@@ -26,8 +26,11 @@
 //!   [`Convolution::backward`].
 //! * A dense layer along a sequence is [`Convolution::sequence`].
 
+mod body;
 mod geometry;
+mod learner;
 mod moments;
+mod net;
 mod passes;
 mod preconditioner;
 mod room;
@@ -35,6 +38,8 @@ mod samples;
 mod walk;
 
 pub use geometry::{Axis, Convolution, Layout};
+pub use learner::ConvolutionLearner;
+pub use net::{ConvolutionLayer, ConvolutionNet};
 pub use preconditioner::ConvolutionPreconditioner;
 
 /// How the locations of an example enter the factors. The scalings are exact for each example either way.

@@ -186,7 +186,8 @@ impl<'a, T: Scalar> ConvolutionPreconditioner<'a, T> {
     }
 }
 
-fn layer_of<'s, T: Scalar>(
+/// The state of one group among those of a convolution.
+pub(super) fn layer_of<'s, T: Scalar>(
     convolution: &Convolution,
     state: &'s mut [T],
     group: usize,
@@ -219,6 +220,7 @@ impl<T: Scalar> Rooms<T> for GroupRooms<'_, T> {
             sharing: self.sharing,
             images: self.images,
             gradients: self.gradients,
+            fisher_gradients: None,
         })
     }
 

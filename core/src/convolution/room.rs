@@ -27,8 +27,10 @@ pub(super) struct SharedRoom<'a, T> {
     pub(super) sharing: Sharing,
     /// One image a column.
     pub(super) images: MatrixRef<'a, T>,
-    /// One map of pre-activation gradients a column; those of the Fisher's targets are the same.
+    /// One map of pre-activation gradients a column, for the training targets.
     pub(super) gradients: MatrixRef<'a, T>,
+    /// The same for the Fisher's targets, of the measured examples; none where these are the training targets.
+    pub(super) fisher_gradients: Option<MatrixRef<'a, T>>,
 }
 
 /// Words of scratch for one group with blocks of so many columns: 2 m n + 2 (m + n) columns.
@@ -59,13 +61,14 @@ pub(super) fn bare<'a, T>(
 }
 
 impl<'a, T: Scalar> SharedRoom<'a, T> {
-    /// The measured examples.
+    /// The measured examples with their Fisher gradients.
     fn measured(&self, measured: &Range<usize>) -> Samples<'a, T> {
         let part = |matrix: MatrixRef<'a, T>| {
             matrix.block(0..matrix.rows(), measured.clone()).unwrap_or(matrix.left(0))
         };
         let walk = self.convolution.walk(self.group);
-        Samples { walk, images: part(self.images), gradients: part(self.gradients) }
+        let gradients = self.fisher_gradients.unwrap_or_else(|| part(self.gradients));
+        Samples { walk, images: part(self.images), gradients }
     }
 
     fn root_of_locations(&self) -> T {
@@ -89,7 +92,10 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
             return Ok(());
         }
         let limit = guard::limit::<T>(&self.shape(), batch) / self.root_of_locations();
-        for (argument, matrix) in [("images", self.images), ("gradients", self.gradients)] {
+        let fisher = self.fisher_gradients.unwrap_or(self.gradients.left(0));
+        let arguments =
+            [("images", self.images), ("gradients", self.gradients), ("Fisher gradients", fisher)];
+        for (argument, matrix) in arguments {
             for (column, values) in matrix.iter_columns().enumerate() {
                 room::gate(layer, argument, column * matrix.rows(), values, limit)?;
             }
