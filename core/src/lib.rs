@@ -19,7 +19,8 @@
 //!
 //! # Where to begin
 //!
-//! * A network to train on a device or a desktop: [`Learner`] over a [`Net`] ([example](net)).
+//! * A network to train on a device or a desktop: [`Learner`] over a [`Net`] ([example](net)); with convolutions,
+//!   [`ConvolutionLearner`](convolution::ConvolutionLearner).
 //! * A training loop of your own: [`Preconditioner`], a layer at a time; [`ConvolutionPreconditioner`] for
 //!   [shared weights](convolution).
 //! * A run to keep through a power cut: [`snapshot`].

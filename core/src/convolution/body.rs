@@ -104,7 +104,7 @@ impl<T: Scalar> Body<T> for Network<'_, '_, T> {
         let (loss, width) = (self.net.loss(), self.net.outputs());
         let sum = loss.sum(self.outputs(batch), targets, width).0;
         // No number at all, whatever the loss has made of what is not finite.
-        if self.finite { sum } else { T::ZERO / T::ZERO }
+        if self.finite { sum } else { T::from_f64(f64::NAN) }
     }
 
     fn backward(&mut self, targets: Targets<'_, T>, batch: usize) {

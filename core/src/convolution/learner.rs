@@ -107,6 +107,16 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         &self.config
     }
 
+    /// Other settings from the next step on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]; the old settings stay.
+    pub fn set_config(&mut self, config: Config<T>) -> Result<(), Error> {
+        config.check()?;
+        self.config = config;
+        Ok(())
+    }
+
     /// Counters so far; with [`state`](Self::state) all that a checkpoint needs.
     pub fn progress(&self) -> &Progress<T> {
         &self.progress

@@ -22,6 +22,7 @@
 //! or with few locations M T (2 m^2 + 2 n^2 + 2 m n); the passes 2 N T m n each. Patches are read a block at a time
 //! (two words of scratch for each line of it), never the whole batch. *Failure*: as in a dense layer.
 //!
+//! * A network to train on a device or a desktop: [`ConvolutionLearner`] over a [`ConvolutionNet`].
 //! * A training loop of your own: [`ConvolutionPreconditioner`], [`Convolution::forward`] and
 //!   [`Convolution::backward`].
 //! * A dense layer along a sequence is [`Convolution::sequence`].

@@ -7,9 +7,7 @@ use core::hint::black_box;
 use ekfac::{
     Bases, Blend, Config, Coordinates, Dense, Error, EventLog, Initialization, Kernels, LayerMut, Learner,
     Loss, MatrixMut, MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, StaticLayer,
-    Targets,
-    convolution::{Axis, Convolution, ConvolutionPreconditioner, Layout, Sharing},
-    damping,
+    Targets, damping,
     factor::FactorMut,
     guard, jacobi, kernels,
     snapshot::{self, FlashStore, Snapshot},
@@ -57,7 +55,6 @@ fn everything<T: Scalar>(words: &mut [T; 64]) -> Result<(), Error> {
             .map(|learner| learn(learner.with_kernels(black_box(&Reference)), b, c, d)),
     );
     keep(layers_alone(&config, b, c, d));
-    keep(convolutions(&config, b, c, d));
     keep(solvers(b, c, d));
     Ok(())
 }
@@ -171,43 +168,6 @@ fn layers_alone<T: Scalar>(
     let into = MatrixMut::new(out, number(), number())?;
     keep(ekfac::precondition(&Reference, bases, matrix(values)?, damped, into, any(&mut [T::ZERO; 9])));
     view(layer.layer_mut(), out, values)
-}
-
-fn convolutions<T: Scalar>(
-    config: &Config<T>,
-    state: &mut [T],
-    workspace: &mut [T],
-    values: &mut [T],
-) -> Result<(), Error> {
-    let axis = || {
-        let axis = Axis::new(number(), number()).stride(number()).padding(number()).dilation(number());
-        keep((axis.span(), axis.positions()));
-        axis
-    };
-    let layout = if black_box(true) { Layout::ChannelsFirst } else { Layout::ChannelsLast };
-    let convolution =
-        Convolution::new_2d(number(), [axis(), axis()], number()).groups(number()).layout(layout);
-    keep((
-        Convolution::sequence(number(), number(), number()),
-        convolution.check(),
-        convolution.parameters(),
-    ));
-    let (values, out) = values.split_at_mut_checked(number()).ok_or(Error::Empty { argument: "values" })?;
-    let engine: &dyn Kernels<T> = black_box(&Reference);
-    let into = MatrixMut::new(out, number(), number())?;
-    keep(convolution.forward(engine, values, matrix(values)?, into, workspace));
-    let into = MatrixMut::new(out, number(), number())?;
-    keep(convolution.backward(engine, values, matrix(values)?, into, workspace));
-    keep(convolution.mean_gradient(engine, matrix(values)?, matrix(values)?, out, workspace));
-    let mut progress = black_box(Progress::new(0));
-    let sharing = if black_box(true) { Sharing::Expand } else { Sharing::Reduce };
-    let mut layer = ConvolutionPreconditioner::new(convolution, state, config, &mut progress, workspace)?
-        .with_kernels(engine)
-        .with_sharing(sharing);
-    keep(layer.observe(matrix(values)?, matrix(values)?));
-    keep(layer.precondition(values, out));
-    keep(layer.layer(number()).map(|mut layer| view(&mut layer, out, values)));
-    Ok(())
 }
 
 fn solvers<T: Scalar>(values: &mut [T], packed: &mut [T], basis: &mut [T]) -> Result<(), Error> {
