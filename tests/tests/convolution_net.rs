@@ -10,7 +10,9 @@ use ekfac::{
     Activation::{Gelu, Identity, Sigmoid, Tanh},
     Adaptation, Carry, Clip, Config, Coordinates, Damping, Dense, Error, Estimator, Fisher, Learner, Loss,
     Net, Outcome, Progress, Reason, Refresh, Targets,
-    convolution::{Axis, Convolution, ConvolutionLayer, ConvolutionLearner, ConvolutionNet, Layout, Sharing},
+    convolution::{
+        Axis, Convolution, ConvolutionLayer, ConvolutionLearner, ConvolutionNet, Layout, Pooling, Sharing,
+    },
 };
 use ekfac_std::data::{self, digits};
 use ekfac_tests::{
@@ -98,6 +100,21 @@ const LAYERS: [ConvolutionLayer; 4] = [
 ];
 const NET: ConvolutionNet<'static> = ConvolutionNet::new(&LAYERS, Loss::SoftmaxCrossEntropy);
 
+/// Windows that overlap, that are padded, and one over the whole image.
+const POOLED: [ConvolutionLayer; 5] = [
+    ConvolutionLayer::new(Convolution::new_2d(1, [Axis::new(7, 3).padding(1); 2], 2), Tanh),
+    ConvolutionLayer::pool(
+        Pooling::Max,
+        Convolution::depthwise(2, [Axis::new(7, 3).stride(2).padding(1), Axis::new(7, 2).stride(2)]),
+    ),
+    ConvolutionLayer::new(Convolution::new_2d(2, [Axis::new(4, 2), Axis::new(3, 2)], 3), Gelu),
+    ConvolutionLayer::pool(
+        Pooling::Average,
+        Convolution::depthwise(3, [Axis::new(3, 2).padding(1), Axis::new(2, 2)]),
+    ),
+    ConvolutionLayer::pool(Pooling::Average, Convolution::depthwise(3, [Axis::new(4, 4), Axis::new(1, 1)])),
+];
+
 /// So large a damping that the step is the gradient over it, and a rate that takes the damping back.
 fn gradient_descent() -> Config<f64> {
     Config {
@@ -108,37 +125,87 @@ fn gradient_descent() -> Config<f64> {
     }
 }
 
+fn check_gradient(net: ConvolutionNet<'_>, fisher: Fisher, seed: u64) {
+    const BATCH: usize = 4;
+    let mut draws = Draws::new(seed);
+    let (inputs, classes) = (draws.list(net.inputs() * BATCH), draws.classes(BATCH, 3));
+    let mut memory = vec![0.0; net.words(BATCH, 4)];
+    let config = Config { fisher, ..gradient_descent() };
+    let mut learner = ConvolutionLearner::new(net, config, seed, BATCH, 4, &mut memory).unwrap();
+    let layers = net.layers().len();
+    let before: Vec<Vec<f64>> = (0..layers).map(|layer| learner.weights(layer).unwrap().to_vec()).collect();
+    let mut differences = Vec::new();
+    for (layer, weights) in before.iter().enumerate() {
+        for (index, weight) in weights.iter().enumerate() {
+            let mut loss = |by: f64| {
+                learner.weights(layer).unwrap()[index] = weight + by;
+                learner.evaluate(&inputs, Targets::Classes(&classes)).unwrap().loss
+            };
+            differences.push((loss(1e-5) - loss(-1e-5)) / 2e-5);
+            learner.weights(layer).unwrap()[index] = *weight;
+        }
+    }
+    assert_eq!(learner.step(&inputs, Targets::Classes(&classes)).unwrap().outcome, Outcome::Applied);
+    let mut taken = Vec::new();
+    for (layer, weights) in before.iter().enumerate() {
+        let after = learner.weights(layer).unwrap();
+        taken.extend(weights.iter().zip(after).map(|(before, after)| before - *after));
+    }
+    let error = largest_difference(&column(&taken), &column(&differences));
+    assert!(error <= 1e-6, "seed {seed}, {fisher:?}: {error:e}");
+}
+
 #[test]
 fn the_gradient_is_that_of_the_loss() {
-    const BATCH: usize = 4;
     for (seed, fisher) in (0..6).zip([Fisher::Sampled, Fisher::Exact, Fisher::Empirical].into_iter().cycle())
     {
-        let mut draws = Draws::new(seed);
-        let (inputs, classes) = (draws.list(NET.inputs() * BATCH), draws.classes(BATCH, 3));
-        let mut memory = vec![0.0; NET.words(BATCH, 4)];
-        let config = Config { fisher, ..gradient_descent() };
-        let mut learner = ConvolutionLearner::new(NET, config, seed, BATCH, 4, &mut memory).unwrap();
-        let before: Vec<Vec<f64>> =
-            (0..LAYERS.len()).map(|layer| learner.weights(layer).unwrap().to_vec()).collect();
-        let mut differences = Vec::new();
-        for (layer, weights) in before.iter().enumerate() {
-            for (index, weight) in weights.iter().enumerate() {
-                let mut loss = |by: f64| {
-                    learner.weights(layer).unwrap()[index] = weight + by;
-                    learner.evaluate(&inputs, Targets::Classes(&classes)).unwrap().loss
-                };
-                differences.push((loss(1e-5) - loss(-1e-5)) / 2e-5);
-                learner.weights(layer).unwrap()[index] = *weight;
+        check_gradient(NET, fisher, seed);
+        check_gradient(ConvolutionNet::new(&POOLED, Loss::SoftmaxCrossEntropy), fisher, seed);
+    }
+}
+
+/// A convolution that changes nothing, and a pooling: every window by its definition, in both layouts.
+#[test]
+fn pooling_is_that_of_the_definition() {
+    let (rows, columns) = (Axis::new(5, 3).stride(2).padding(2), Axis::new(4, 2).dilation(2));
+    for (pooling, layout) in [Pooling::Max, Pooling::Average]
+        .into_iter()
+        .flat_map(|pooling| [(pooling, Layout::ChannelsFirst), (pooling, Layout::ChannelsLast)])
+    {
+        let windows = Convolution::depthwise(2, [rows, columns]).layout(layout);
+        let same = Convolution::depthwise(2, [Axis::new(5, 1), Axis::new(4, 1)]).layout(layout);
+        let layers =
+            [ConvolutionLayer::new(same.without_bias(), Identity), ConvolutionLayer::pool(pooling, windows)];
+        let net = ConvolutionNet::new(&layers, Loss::SquaredError);
+        let mut memory = vec![0.0; net.words(1, 1)];
+        let mut learner = ConvolutionLearner::new(net, Config::default(), 1, 1, 1, &mut memory).unwrap();
+        learner.weights(0).unwrap().fill(1.0);
+        assert!(learner.weights(1).unwrap().is_empty());
+        let image = Draws::new(8).list(40);
+        let found = learner.predict(&image).unwrap().to_vec();
+        let [height, width] = [rows.positions(), columns.positions()];
+        assert_eq!(found.len(), 2 * height * width);
+        let last = layout == Layout::ChannelsLast;
+        for (c, y, x) in
+            (0..2).flat_map(|c| (0..height).flat_map(move |y| (0..width).map(move |x| (c, y, x))))
+        {
+            let mut seen = Vec::new();
+            for (i, j) in (0..3).flat_map(|i| (0..2).map(move |j| (i, j))) {
+                let (row, column) = ((2 * y + i) as isize - 2, x + 2 * j);
+                if (0..5).contains(&row) {
+                    let row = row as usize;
+                    seen.push(
+                        image[if last { (row * 4 + column) * 2 + c } else { (c * 5 + row) * 4 + column }],
+                    );
+                }
             }
+            let expected = match pooling {
+                Pooling::Max => seen.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                Pooling::Average => seen.iter().sum::<f64>() / seen.len() as f64,
+            };
+            let place = if last { (y * width + x) * 2 + c } else { (c * height + y) * width + x };
+            assert!((found[place] - expected).abs() <= 1e-14, "{pooling:?}, {layout:?}, {c} {y} {x}");
         }
-        assert_eq!(learner.step(&inputs, Targets::Classes(&classes)).unwrap().outcome, Outcome::Applied);
-        let mut taken = Vec::new();
-        for (layer, weights) in before.iter().enumerate() {
-            let after = learner.weights(layer).unwrap();
-            taken.extend(weights.iter().zip(after).map(|(before, after)| before - *after));
-        }
-        let error = largest_difference(&column(&taken), &column(&differences));
-        assert!(error <= 1e-6, "seed {seed}, {fisher:?}: {error:e}");
     }
 }
 
@@ -221,6 +288,15 @@ fn wrong_calls_and_bad_data_change_nothing() {
     assert_eq!(open(NET, bad, 1, 1, &mut memory), Some(Error::OutOfRange { argument: "momentum", index: 0 }));
     let none = ConvolutionNet::new(&[], Loss::SquaredError);
     assert_eq!(open(none, good, 1, 1, &mut memory), Some(Error::Empty { argument: "layers" }));
+    let alone = [POOLED[1]];
+    let alone = ConvolutionNet::new(&alone, Loss::SquaredError);
+    assert_eq!(open(alone, good, 1, 1, &mut memory), Some(Error::Empty { argument: "weights" }));
+    let mixed = [LAYERS[0], ConvolutionLayer::pool(Pooling::Max, DILATED)];
+    let mixed = ConvolutionNet::new(&mixed, Loss::SquaredError);
+    assert_eq!(
+        open(mixed, good, 1, 1, &mut memory),
+        Some(Error::OutOfRange { argument: "groups", index: 0 })
+    );
     let apart = [LAYERS[0], LAYERS[2]];
     let apart = ConvolutionNet::new(&apart, Loss::SquaredError);
     let expected = Error::Length { argument: "layer inputs", expected: 60, found: 27 };

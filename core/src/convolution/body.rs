@@ -5,7 +5,7 @@
 //! pass. *Failure*: none of its own.
 
 use super::{
-    ConvolutionNet, Sharing,
+    ConvolutionLayer, ConvolutionNet, Sharing,
     net::{Memory, Slot},
     preconditioner::layer_of,
     room::{SharedRoom, bare},
@@ -71,14 +71,23 @@ impl<T: Scalar> Network<'_, '_, T> {
             let range = examples.start * words..examples.end * words;
             let (z, h, weights) =
                 (take(&mut slot.pre_activations), take(&mut slot.outputs), take(&mut slot.weights));
-            let activation = slot.layer.activation();
+            let (activation, pooling) = (slot.layer.activation(), slot.layer.pooling());
             let (z, h) = (z.get(range.clone()).unwrap_or_default(), h.get(range).unwrap_or_default());
             let gradients = slot.side(fisher, count);
             self.kernels.through_activation(activation, gradients, z, h);
             if let Some(below) = &mut below {
-                let out = MatrixMut::over(below.side(fisher, count), convolution.input_words(), count);
+                let width = convolution.input_words();
+                let images = take(&mut below.outputs);
+                let images = images.get(examples.start * width..examples.end * width).unwrap_or_default();
+                let images = MatrixRef::over(images, width, count);
+                let out = MatrixMut::over(below.side(fisher, count), width, count);
                 let gradients = MatrixRef::over(gradients, words, count);
-                convolution.backward_counted(&mut self.counted, weights, gradients, out, scratch);
+                match pooling {
+                    Some(pooling) => pooling.backward(convolution, images, gradients, out),
+                    None => {
+                        convolution.backward_counted(&mut self.counted, weights, gradients, out, scratch);
+                    }
+                }
             }
         }
     }
@@ -93,7 +102,10 @@ impl<T: Scalar> Body<T> for Network<'_, '_, T> {
             let convolution = slot.layer.convolution();
             let images = MatrixRef::over(below, convolution.input_words(), batch);
             let z = MatrixMut::over(slot.pre_activations, convolution.output_words(), batch);
-            convolution.forward_counted(&mut self.counted, slot.weights, images, z, scratch);
+            match slot.layer.pooling() {
+                Some(pooling) => pooling.forward(convolution, images, z),
+                None => convolution.forward_counted(&mut self.counted, slot.weights, images, z, scratch),
+            }
             let activation = slot.layer.activation();
             self.finite &= self.kernels.activate(activation, slot.pre_activations, slot.outputs);
             below = slot.outputs;
@@ -132,7 +144,7 @@ impl<T: Scalar> Rooms<T> for Network<'_, '_, T> {
         Self: 'r;
 
     fn layers(&self) -> usize {
-        self.net.layers().iter().map(|layer| layer.convolution().group_count()).sum()
+        self.net.layers().iter().map(ConvolutionLayer::groups).sum()
     }
 
     fn room(&mut self, index: usize) -> Result<SharedRoom<'_, T>, Error> {
@@ -142,7 +154,7 @@ impl<T: Scalar> Rooms<T> for Network<'_, '_, T> {
         let (mut slots, scratch) = self.memory.slots(batch);
         let mut slot = loop {
             let slot = slots.next().ok_or(missing)?;
-            let groups = slot.layer.convolution().group_count();
+            let groups = slot.layer.groups();
             if group < groups {
                 break slot;
             }

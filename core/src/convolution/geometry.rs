@@ -169,6 +169,11 @@ impl Convolution {
         Self::new_1d(inputs, Axis::new(length, 1), outputs).layout(Layout::ChannelsLast)
     }
 
+    /// One filter for each channel, over rows and columns.
+    pub const fn depthwise(channels: usize, axes: [Axis; 2]) -> Self {
+        Self::new_2d(channels, axes, channels).groups(channels)
+    }
+
     /// The same in groups: inputs and outputs are split alike, and the outputs of a group see its inputs only. As many groups as
     /// channels make it depthwise.
     #[must_use]
@@ -191,6 +196,10 @@ impl Convolution {
     /// Rows and columns.
     pub const fn axes(&self) -> [Axis; 2] {
         self.axes
+    }
+
+    pub(super) const fn is_depthwise(&self) -> bool {
+        self.groups == self.channels && self.groups == self.outputs
     }
 
     /// The number of groups, each with weights and a state of its own.

@@ -33,6 +33,7 @@ mod learner;
 mod moments;
 mod net;
 mod passes;
+mod pooling;
 mod preconditioner;
 mod room;
 mod samples;
@@ -41,6 +42,7 @@ mod walk;
 pub use geometry::{Axis, Convolution, Layout};
 pub use learner::ConvolutionLearner;
 pub use net::{ConvolutionLayer, ConvolutionNet};
+pub use pooling::Pooling;
 pub use preconditioner::ConvolutionPreconditioner;
 
 /// How the locations of an example enter the factors. The scalings are exact for each example either way.

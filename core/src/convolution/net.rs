@@ -10,26 +10,27 @@
 //! A dense layer on a flattened map is [`ConvolutionLayer::dense`]: one location, whose image is the map as it lies. *Invariant*: a
 //! net is plain data, and its words are known at compile time. *Cost*: as above. *Failure*: [`ConvolutionNet::check`].
 
-use super::{Convolution, room::scratch_words};
+use super::{Convolution, Pooling, room::scratch_words};
 use crate::{
     Activation, Error, LayerMut, Loss, Scalar,
     carve::{Carver, cut},
     error::expect_length,
 };
 
-/// A convolution and its activation.
+/// A convolution and its activation, or a pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConvolutionLayer {
     convolution: Convolution,
+    pooling: Option<Pooling>,
     activation: Activation,
 }
 
 impl ConvolutionLayer {
     /// A convolution with this activation.
     pub const fn new(convolution: Convolution, activation: Activation) -> Self {
-        Self { convolution, activation }
+        Self { convolution, pooling: None, activation }
     }
 
     /// A dense layer with a bias.
@@ -37,7 +38,20 @@ impl ConvolutionLayer {
         Self::new(Convolution::sequence(inputs, 1, outputs), activation)
     }
 
-    /// Its convolution.
+    /// Pooling under the windows of a depthwise geometry ([`Convolution::depthwise`]), whose bias and stride are as for a
+    /// convolution: no bias is added, and a stride of the kernel's size makes windows that do not overlap.
+    ///
+    /// ```
+    /// use ekfac::convolution::{Axis, Convolution, ConvolutionLayer, Pooling};
+    /// const HALVED: Axis = Axis::new(8, 2).stride(2);
+    /// const LAYER: ConvolutionLayer = ConvolutionLayer::pool(Pooling::Max, Convolution::depthwise(6, [HALVED; 2]));
+    /// assert_eq!((LAYER.convolution().output_words(), LAYER.parameters()), (6 * 4 * 4, 0));
+    /// ```
+    pub const fn pool(pooling: Pooling, windows: Convolution) -> Self {
+        Self { convolution: windows, pooling: Some(pooling), activation: Activation::Identity }
+    }
+
+    /// Its convolution, or the windows of its pooling.
     pub const fn convolution(&self) -> &Convolution {
         &self.convolution
     }
@@ -47,13 +61,32 @@ impl ConvolutionLayer {
         self.activation
     }
 
+    /// Its pooling, if it is one.
+    pub const fn pooling(&self) -> Option<Pooling> {
+        self.pooling
+    }
+
+    /// The number of its weights.
+    pub const fn parameters(&self) -> usize {
+        if self.pooling.is_some() { 0 } else { self.convolution.parameters() }
+    }
+
+    /// Groups with weights and a state.
+    pub(super) const fn groups(&self) -> usize {
+        if self.pooling.is_some() { 0 } else { self.convolution.group_count() }
+    }
+
+    const fn group_words(&self) -> usize {
+        if self.pooling.is_some() { 0 } else { self.convolution.state_words() }
+    }
+
     const fn state_words(&self) -> usize {
-        self.convolution.parameters().saturating_add(self.convolution.state_words())
+        self.parameters().saturating_add(self.group_words())
     }
 
     const fn room_words(&self, capacity: usize) -> usize {
         let maps = self.convolution.output_words().saturating_mul(4).saturating_mul(capacity);
-        maps.saturating_add(self.convolution.parameters())
+        maps.saturating_add(self.parameters())
     }
 }
 
@@ -125,14 +158,14 @@ impl<'a> ConvolutionNet<'a> {
     const fn scratch_words(&self, columns: usize) -> usize {
         let (mut words, mut rest) = (0_usize, self.layers);
         while let [first, tail @ ..] = rest {
-            let own = scratch_words(&first.convolution.shape(), columns);
+            let own = if first.groups() > 0 { scratch_words(&first.convolution.shape(), columns) } else { 0 };
             words = if own > words { own } else { words };
             rest = tail;
         }
         words
     }
 
-    /// Refuses a network without layers, with a bad layer, with sizes that do not meet, or with a bad loss.
+    /// Refuses a network without layers or weights, with a bad layer, with sizes that do not meet, or with a bad loss.
     ///
     /// # Errors
     /// Those of [`Convolution::check`], [`Error::Empty`], [`Error::Length`], [`Error::OutOfRange`].
@@ -143,8 +176,14 @@ impl<'a> ConvolutionNet<'a> {
         let mut width = self.inputs();
         for layer in self.layers {
             layer.convolution.check()?;
+            if layer.pooling.is_some() && !layer.convolution.is_depthwise() {
+                return Err(Error::OutOfRange { argument: "groups", index: 0 });
+            }
             expect_length("layer inputs", width, layer.convolution.input_words())?;
             width = layer.convolution.output_words();
+        }
+        if self.layers.iter().all(|layer| layer.groups() == 0) {
+            return Err(Error::Empty { argument: "weights" });
         }
         self.loss.check()
     }
@@ -222,10 +261,10 @@ impl<'m, T> Iterator for Slots<'m, T> {
     fn next(&mut self) -> Option<Slot<'m, T>> {
         let (layer, rest) = self.layers.split_first()?;
         self.layers = rest;
-        let (parameters, words) = (layer.convolution.parameters(), layer.convolution.output_words());
+        let (parameters, words) = (layer.parameters(), layer.convolution.output_words());
         let (capacity, batch) = (self.capacity, self.batch);
         let (weights, state) =
-            (cut(&mut self.state, parameters)?, cut(&mut self.state, layer.convolution.state_words())?);
+            (cut(&mut self.state, parameters)?, cut(&mut self.state, layer.group_words())?);
         let mut maps = || cut(&mut self.rooms, words * capacity)?.get_mut(..words * batch);
         let (outputs, pre_activations) = (maps()?, maps()?);
         let (gradients, fisher_gradients) = (maps()?, maps()?);

@@ -53,7 +53,7 @@ impl Walk {
     }
 
     /// Visits the elements of a patch in their order, each with its index in the image; `None` in the padding.
-    fn each_tap(&self, location: usize, mut visit: impl FnMut(Option<usize>)) {
+    pub(super) fn each_tap(&self, location: usize, mut visit: impl FnMut(Option<usize>)) {
         let ([rows, columns], [by_channel, by_row, by_column]) = (&self.axes, self.image);
         let [row, column] = self.place(location);
         for channel in self.channels.clone() {
