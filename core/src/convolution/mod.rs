@@ -25,7 +25,7 @@
 //! * A network to train on a device or a desktop: [`ConvolutionLearner`] over a [`ConvolutionNet`].
 //! * A training loop of your own: [`ConvolutionPreconditioner`], [`Convolution::forward`] and
 //!   [`Convolution::backward`].
-//! * A dense layer along a sequence is [`Convolution::sequence`].
+//! * A dense layer along a sequence is [`Convolution::sequence`]; between convolutions, [`Pooling`].
 
 mod body;
 mod geometry;
@@ -54,6 +54,6 @@ pub enum Sharing {
     #[default]
     Expand,
     /// Activations are averaged and gradients summed over the locations first: exact where an average over locations follows, and
-    /// T times cheaper.
+    /// the factors T times cheaper.
     Reduce,
 }
