@@ -46,6 +46,17 @@ impl<'a, T: Scalar> Companion<'a, T> {
     /// Turns lines p < q, or exchanges them where there is no rotation.
     #[inline(never)]
     pub(crate) fn turn(&mut self, p: usize, q: usize, rotation: Option<&Rotation<T>>) {
+        self.turn_inlined(p, q, rotation);
+    }
+
+    /// [`turn`](Self::turn) with a rotation, inlined or by a call.
+    #[inline(always)]
+    pub(crate) fn turn_as<const INLINED: bool>(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
+        if INLINED { self.turn_inlined(p, q, Some(rotation)) } else { self.turn(p, q, Some(rotation)) }
+    }
+
+    #[inline(always)]
+    fn turn_inlined(&mut self, p: usize, q: usize, rotation: Option<&Rotation<T>>) {
         let turned = |x, y| match (rotation, self.turn) {
             (Some(rotation), Turn::Linear) => rotation.turned(x, y),
             (Some(rotation), Turn::Moments) => rotation.turned_moments(x, y),
@@ -59,8 +70,61 @@ impl<'a, T: Scalar> Companion<'a, T> {
                 }
             }
         } else if let Some((head, tail)) = self.data.split_at_mut_checked(q.saturating_mul(stride)) {
-            let xs = head.iter_mut().skip(p * stride).take(stride);
-            xs.zip(tail).for_each(|(x, y)| (*x, *y) = turned(*x, *y));
+            let Some(xs) = head.get_mut(p * stride..(p + 1) * stride) else { return };
+            for (x, y) in xs.iter_mut().zip(tail) {
+                (*x, *y) = turned(*x, *y);
+            }
         }
     }
 }
+
+/// What a list of turns needs ([`turns`](crate::turns)).
+#[cfg(feature = "large")]
+impl<T: Scalar> Companion<'_, T> {
+    pub(crate) fn reborrow(&mut self) -> Companion<'_, T> {
+        Companion { data: self.data, ..*self }
+    }
+
+    /// All turns of a list, in its order. A row has a word in every column, so that each word of a turn would come from afar: rows
+    /// turn in a few columns after another.
+    #[inline(always)]
+    pub(crate) fn turn_all<const INLINED: bool>(
+        &mut self,
+        turns: impl Iterator<Item = (usize, usize, Rotation<T>)> + Clone,
+    ) {
+        let columns = (NEAR / T::WIDTH / self.stride.max(1)).max(LEAST_COLUMNS);
+        let block = if self.by_columns { self.data.len() } else { self.stride.saturating_mul(columns) };
+        for data in self.data.chunks_mut(block.max(1)) {
+            let mut block = Companion { data, ..*self };
+            for (p, q, rotation) in turns.clone() {
+                block.turn_as::<INLINED>(p, q, &rotation);
+            }
+        }
+    }
+
+    /// Words that turn.
+    pub(crate) fn words(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The same without a word.
+    pub(crate) fn emptied<'e>(&mut self) -> Companion<'e, T> {
+        Companion { data: &mut [], ..*self }
+    }
+
+    /// The companion, with none of its words left where it was.
+    pub(crate) fn take(&mut self) -> Self {
+        Companion { data: core::mem::take(&mut self.data), ..*self }
+    }
+}
+
+/// What turns along with a side of a layer in a step: S, the velocity, the weights and what is in flight.
+pub(crate) type Companions<'a, T> = [Companion<'a, T>; 5];
+
+/// Bytes of the columns that are turned together, which stay in the nearest cache.
+#[cfg(feature = "large")]
+const NEAR: usize = 32 << 10;
+
+/// At least so many columns together: one alone would wait for each of its own turns.
+#[cfg(feature = "large")]
+const LEAST_COLUMNS: usize = 4;

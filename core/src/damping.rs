@@ -14,7 +14,7 @@
 //! Levenberg-Marquardt adaptation (ibid., section 6.5) compares the change of the loss with the quadratic model
 //! M = K . d + d (S + lambda) d / 2 of the step d in the eigenbasis, where it costs m n operations and no product.
 
-use crate::{Error, Scalar, Shape, config::expect, layer::LayerMut};
+use crate::{Error, FactorMut, MatrixRef, Scalar, Shape, config::expect, jacobi::diagonal, layer::LayerMut};
 
 /// How the scalings are damped.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,18 +107,55 @@ pub enum LayerDamping<T> {
 }
 
 impl<T: Scalar> LayerDamping<T> {
-    /// Fills `out` with the damped scalings of column j.
-    pub(crate) fn denominators(&self, layer: &LayerMut<'_, T>, column: usize, out: &mut [T]) {
+    /// The damped scalings of a layer of which these are the parts.
+    pub(crate) fn over<'d>(
+        self,
+        scalings: MatrixRef<'d, T>,
+        input_factor: &'d FactorMut<'_, T>,
+        output_factor: &'d FactorMut<'_, T>,
+    ) -> Denominators<'d, T> {
+        match self {
+            LayerDamping::Sum(lambda) => Denominators::Sum { scalings, lambda },
+            LayerDamping::Factored { a, b } => Denominators::Factored {
+                input: (input_factor.covariance(), a),
+                output: (output_factor.covariance(), b),
+            },
+        }
+    }
+}
+
+/// The damped scalings of a layer, worked out column by column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Denominators<'d, T> {
+    /// S + lambda.
+    Sum { scalings: MatrixRef<'d, T>, lambda: T },
+    /// The eigenvalues of a factor, on the diagonal of its covariance, and what is added to them.
+    Factored { input: (&'d [T], T), output: (&'d [T], T) },
+}
+
+impl<T: Scalar> Denominators<'_, T> {
+    /// Fills `out` with those of column j.
+    #[inline(never)]
+    pub(crate) fn fill(&self, column: usize, out: &mut [T]) {
+        self.fill_as::<true>(column, out);
+    }
+
+    /// The same, inlined or by a call.
+    #[inline(always)]
+    pub(crate) fn fill_as<const INLINED: bool>(&self, column: usize, out: &mut [T]) {
+        if !INLINED {
+            return self.fill(column, out);
+        }
         match *self {
-            LayerDamping::Sum(lambda) => {
-                let scalings = layer.scalings().column(column).unwrap_or_default();
-                out.iter_mut().zip(scalings).for_each(|(into, s)| *into = *s + lambda);
+            Denominators::Sum { scalings, lambda } => {
+                for (into, s) in out.iter_mut().zip(scalings.column(column).unwrap_or_default()) {
+                    *into = *s + lambda;
+                }
             }
-            LayerDamping::Factored { a, b } => {
-                let value = layer.input_factor().values().nth(column).unwrap_or(T::ZERO);
-                let side = value.maximum(T::ZERO) + a;
-                for (into, value) in out.iter_mut().zip(layer.output_factor().values()) {
-                    *into = side * (value.maximum(T::ZERO) + b);
+            Denominators::Factored { input: (input, a), output: (output, b) } => {
+                let side = diagonal(input, column).maximum(T::ZERO) + a;
+                for (row, into) in out.iter_mut().enumerate() {
+                    *into = side * (diagonal(output, row).maximum(T::ZERO) + b);
                 }
             }
         }

@@ -23,9 +23,12 @@ use crate::{
     carve::cut,
     error::expect_length,
     jacobi::{self, Budget, Companion, Cursor, Limits, Negligible, Report, Turn, Walked},
-    kernels::{Counted, dot},
+    kernels::{Counted, dot, dot_as},
+    rotation::Rotation,
     shape::{CURSORS, packed_words},
 };
+#[cfg(feature = "large")]
+use crate::{companion::Companions, turns::Waiting};
 
 /// A factor over caller-owned memory.
 #[derive(Debug)]
@@ -231,18 +234,51 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         threshold: T,
         budget: Budget,
     ) -> Walked {
+        self.rotate_by(threshold, budget, |basis, (p, q), rotation| {
+            basis.turn_as::<false>(p, q, rotation);
+            companions.iter_mut().for_each(|companion| companion.rotate(p, q, rotation));
+        })
+    }
+
+    /// The same for a large factor: all but C turn when the walk is over, or the list full.
+    #[cfg(feature = "large")]
+    #[inline(never)]
+    pub(crate) fn rotate_later(
+        &mut self,
+        companions: &mut Companions<'_, T>,
+        mut waiting: Waiting<'_, T>,
+        threshold: T,
+        budget: Budget,
+    ) -> Walked {
+        let walked = self.rotate_by(threshold, budget, |basis, pair, rotation| {
+            waiting.turn(basis, companions, pair, rotation);
+        });
+        let mut care = self.cursor(Place::Orthogonality);
+        let size = self.size;
+        waiting.finish(&mut Basis { words: self.parts().basis, size, care: &mut care }, companions);
+        self.set_cursor(Place::Orthogonality, care.normal(size + 1));
+        walked
+    }
+
+    /// The walk: C turns at once, `turn` turns all else.
+    #[inline(always)]
+    fn rotate_by(
+        &mut self,
+        threshold: T,
+        budget: Budget,
+        mut turn: impl FnMut(&mut Basis<'_, T>, (usize, usize), &Rotation<T>),
+    ) -> Walked {
         // In a null space the entries are rounding of the larger ones, and rotating them would waste the budget.
         let floor = T::EPSILON * self.trace();
         let (mut walk, mut care) = (self.cursor(Place::Walk), self.cursor(Place::Orthogonality));
         let size = self.size;
         let Parts { covariance, basis, .. } = self.parts();
+        let mut basis = Basis { words: basis, size, care: &mut care };
         let (negligible, mut walked) = (Negligible { threshold, floor }, Walked { rotations: 0, checks: 0 });
         while let Some((p, q)) = jacobi::seek(covariance, size, &mut walk, negligible, budget, &mut walked) {
             let rotation = jacobi::annihilating(covariance, p, q);
             jacobi::turn_packed(covariance, size, p, q, Some(&rotation));
-            Companion::columns(basis, size, Turn::Linear).rotate(p, q, &rotation);
-            companions.iter_mut().for_each(|companion| companion.rotate(p, q, &rotation));
-            restore(basis, size, &mut care);
+            turn(&mut basis, (p, q), &rotation);
         }
         self.set_cursor(Place::Walk, walk.normal(size));
         self.set_cursor(Place::Orthogonality, care.normal(size + 1));
@@ -266,19 +302,59 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 }
 
-/// Restores the orthogonality of the pair at the cursor, and moves on: pairs p < q of n + 1 lines stand for j = p <= k = q - 1.
+/// U, with the place of the care for its orthogonality.
+#[derive(Debug)]
+pub(crate) struct Basis<'b, T> {
+    words: &'b mut [T],
+    size: usize,
+    care: &'b mut Cursor,
+}
+
+impl<T: Scalar> Basis<'_, T> {
+    #[cfg(feature = "large")]
+    pub(crate) fn reborrow(&mut self) -> Basis<'_, T> {
+        Basis { words: self.words, size: self.size, care: self.care }
+    }
+
+    #[cfg(feature = "large")]
+    pub(crate) fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Turns columns p < q, and pays for one pair's care.
+    #[inline(always)]
+    pub(crate) fn turn_as<const INLINED: bool>(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
+        Companion::columns(self.words, self.size, Turn::Linear).turn_as::<INLINED>(p, q, rotation);
+        if INLINED {
+            restore_as::<true, T>(self.words, self.size, self.care);
+        } else {
+            restore(self.words, self.size, self.care);
+        }
+    }
+}
+
 #[inline(never)]
 fn restore<T: Scalar>(basis: &mut [T], size: usize, cursor: &mut Cursor) {
+    restore_as::<false, T>(basis, size, cursor);
+}
+
+/// Restores the orthogonality of the pair at the cursor, and moves on: pairs p < q of n + 1 lines stand for j = p <= k = q - 1.
+#[inline(always)]
+fn restore_as<const INLINED: bool, T: Scalar>(basis: &mut [T], size: usize, cursor: &mut Cursor) {
     let (j, next) = cursor.pair(size + 1);
     *cursor = Cursor { row: j, column: next + 1 };
     let k = next - 1;
     let Some((head, tail)) = basis.split_at_mut_checked(k * size) else { return };
     let Some(column) = tail.get_mut(..size) else { return };
     if j == k {
-        let excess = T::HALF * (dot(column, column) - T::ONE);
-        column.iter_mut().for_each(|x| *x -= excess * *x);
+        let excess = T::HALF * (dot_as::<INLINED, T>(column, column) - T::ONE);
+        for x in column {
+            *x -= excess * *x;
+        }
     } else if let Some(other) = head.get(j * size..(j + 1) * size) {
-        let overlap = dot(other, column);
-        column.iter_mut().zip(other).for_each(|(x, y)| *x -= overlap * *y);
+        let overlap = dot_as::<INLINED, T>(other, column);
+        for (x, y) in column.iter_mut().zip(other) {
+            *x -= overlap * *y;
+        }
     }
 }

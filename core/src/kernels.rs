@@ -12,6 +12,8 @@
 //! one; no memory but the caller's scratch. Sizes are checked by the callers; a kernel given wrong ones computes on the
 //! common part and cannot panic.
 
+#[cfg(feature = "large")]
+pub use crate::elementwise::Elementwise;
 use crate::{Activation, MatrixMut, MatrixRef, Scalar, carve::cut};
 
 /// How the mean of a batch enters a running average.
@@ -102,6 +104,13 @@ pub trait Kernels<T: Scalar>: Sync {
             *g *= activation.derivative(*z, *h);
         }
     }
+
+    /// What is no product: see [`Elementwise`]. Whatever carries it out, the bits are the same. It must not fail: a turn that is
+    /// taken for a half would leave a basis that is not that of its factor.
+    #[cfg(feature = "large")]
+    fn elementwise(&self, work: Elementwise<'_, T>) {
+        work.run();
+    }
 }
 
 /// Core's own kernels: a fixed order of summation, the same bits on every target.
@@ -187,6 +196,17 @@ impl<T: Scalar> Kernels<T> for Reference {
 /// The dot product over eight accumulators: pair i into accumulator i mod 8, added up pairwise at the end.
 #[inline(never)]
 pub fn dot<T: Scalar>(left: &[T], right: &[T]) -> T {
+    dot_inlined(left, right)
+}
+
+/// [`dot`], inlined into a caller that may have wider vectors, or by a call where code is to be small.
+#[inline(always)]
+pub(crate) fn dot_as<const INLINED: bool, T: Scalar>(left: &[T], right: &[T]) -> T {
+    if INLINED { dot_inlined(left, right) } else { dot(left, right) }
+}
+
+#[inline(always)]
+fn dot_inlined<T: Scalar>(left: &[T], right: &[T]) -> T {
     let mut sums = [T::ZERO; 8];
     let ((lefts, left), (rights, right)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
     for (x, y) in lefts.iter().zip(rights) {
@@ -203,23 +223,56 @@ pub fn dot<T: Scalar>(left: &[T], right: &[T]) -> T {
         *h += xh * yh;
     }
     sums.iter_mut().zip(left.iter().zip(right)).for_each(|(sum, (x, y))| *sum += *x * *y);
-    let [a, b, c, d, e, f, g, h] = sums;
+    pairwise(sums)
+}
+
+/// The sum of eight accumulators.
+#[inline(always)]
+pub(crate) fn pairwise<T: Scalar>([a, b, c, d, e, f, g, h]: [T; 8]) -> T {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
+/// The sum: from left to right, or of more than 16,384 values over eight accumulators, as in [`dot`].
+pub(crate) fn sum<T: Scalar>(values: &[T]) -> T {
+    if values.len() <= 1 << 14 {
+        return values.iter().fold(T::ZERO, |sum, value| sum + *value);
+    }
+    let mut sums = [T::ZERO; 8];
+    for block in values.chunks(8) {
+        sums.iter_mut().zip(block).for_each(|(sum, value)| *sum += *value);
+    }
+    pairwise(sums)
+}
+
+/// |value| or what is larger than it, NaN passed over.
+#[inline(always)]
+pub(crate) fn larger<T: Scalar>(value: T, than: T) -> T {
+    let size = value.abs();
+    if size > than { size } else { than }
+}
+
 /// The largest magnitude, NaN passed over.
-pub(crate) fn largest<T: Scalar>(values: &[T]) -> T {
+#[inline(never)]
+fn largest<T: Scalar>(values: &[T]) -> T {
+    largest_inlined(values)
+}
+
+/// The largest magnitude, as in [`dot_as`].
+#[inline(always)]
+pub(crate) fn largest_as<const INLINED: bool, T: Scalar>(values: &[T]) -> T {
+    if INLINED { largest_inlined(values) } else { largest(values) }
+}
+
+#[inline(always)]
+fn largest_inlined<T: Scalar>(values: &[T]) -> T {
     let mut lanes = [T::ZERO; 8];
-    let mut blocks = values.chunks_exact(8);
-    let mut take = |block: &[T]| {
-        lanes.iter_mut().zip(block).for_each(|(lane, value)| {
-            let size = value.abs();
-            *lane = if size > *lane { size } else { *lane };
-        });
-    };
-    (&mut blocks).for_each(&mut take);
-    take(blocks.remainder());
-    lanes.iter().fold(T::ZERO, |largest, lane| if *lane > largest { *lane } else { largest })
+    let (blocks, rest) = values.as_chunks::<8>();
+    for block in blocks {
+        for (lane, value) in lanes.iter_mut().zip(block) {
+            *lane = larger(*value, *lane);
+        }
+    }
+    lanes.iter().chain(rest).fold(T::ZERO, |largest, value| larger(*value, largest))
 }
 
 /// values *= keep; a keep of 0 clears them, whatever they hold.

@@ -13,6 +13,7 @@ use crate::{
     carve::cut,
     error::expect_length,
     factor::FactorMut,
+    kernels::sum,
     marks::{Mark, Marks},
     precondition::Bases,
     shape::{HEADER, factor_words},
@@ -150,7 +151,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     /// The mean of S.
     pub fn mean_scaling(&self) -> T {
-        self.scalings.iter().fold(T::ZERO, |sum, s| sum + *s) / T::from_usize(self.shape.parameters())
+        sum(self.scalings) / T::from_usize(self.shape.parameters())
     }
 
     /// The velocity in the eigenbasis, m x n, column-major.
@@ -232,16 +233,6 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     ) -> (MatrixMut<'_, T>, &FactorMut<'a, T>, &FactorMut<'a, T>) {
         let scalings = MatrixMut::over(&mut *self.scalings, self.shape.rows(), self.shape.columns());
         (scalings, &self.input_factor, &self.output_factor)
-    }
-
-    pub(crate) fn velocity_column(&self, column: usize) -> &[T] {
-        let rows = self.shape.rows();
-        self.velocity.get(column * rows..(column + 1) * rows).unwrap_or_default()
-    }
-
-    pub(crate) fn velocity_column_mut(&mut self, column: usize) -> Option<&mut [T]> {
-        let rows = self.shape.rows();
-        self.velocity.get_mut(column * rows..(column + 1) * rows)
     }
 
     fn mark(&self, mark: Mark) -> T {

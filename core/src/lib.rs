@@ -52,6 +52,7 @@
 //! | --- | --- | --- |
 //! | `serde` | off | `Serialize` and `Deserialize` for settings, shapes, layers and [`Progress`] |
 //! | `defmt` | off | `defmt::Format` for the same, errors, outcomes and events |
+//! | `large` | off | turns of factors of 128 lines and more wait and are taken together, and these and the passes over a layer's state go through [`Kernels`], which may have threads and wide vectors: the same bits sooner, 4 KB of code |
 //! | `embedded-storage` | off | a two-slot [store](snapshot) for snapshots in NOR flash |
 #![no_std]
 
@@ -61,6 +62,8 @@ pub mod config;
 pub mod convolution;
 pub mod coordinates;
 pub mod damping;
+#[cfg(feature = "large")]
+mod elementwise;
 mod error;
 pub mod factor;
 pub mod guard;
@@ -80,6 +83,8 @@ mod scalings;
 pub mod shape;
 pub mod snapshot;
 pub mod step;
+#[cfg(feature = "large")]
+mod turns;
 mod view;
 
 pub use config::{Averaging, Carry, Clip, Config, Estimator, Fisher, Refresh};

@@ -10,12 +10,15 @@
 //! O(m) scratch for one example, m n for a batch. *Failure*: a step that would overflow is refused before any write
 //! ([`Survey::is_safe`]).
 
+#[cfg(feature = "large")]
+use crate::kernels::Elementwise;
 use crate::{
     Coordinates, Error, Kernels, MatrixMut, MatrixRef, Scalar, Shape,
-    damping::LayerDamping,
+    carve::cut,
+    damping::{Denominators, LayerDamping},
     error::expect_length,
-    guard,
-    kernels::{Counted, dot, largest},
+    guard, jacobi,
+    kernels::{Counted, dot_as, largest_as},
     layer::LayerMut,
 };
 
@@ -97,16 +100,26 @@ pub(crate) enum Gradient<'a, T> {
 }
 
 impl<T: Scalar> Gradient<'_, T> {
-    /// Writes column j into `out`.
-    pub(crate) fn column(&self, index: usize, out: &mut [T]) {
+    /// Column j: its own, or formed in `out`.
+    #[inline(never)]
+    pub(crate) fn column<'c>(&'c self, index: usize, out: &'c mut [T]) -> &'c [T] {
+        self.column_as::<true>(index, out)
+    }
+
+    /// The same, inlined or by a call.
+    #[inline(always)]
+    fn column_as<'c, const INLINED: bool>(&'c self, index: usize, out: &'c mut [T]) -> &'c [T] {
+        if !INLINED {
+            return self.column(index, out);
+        }
         match *self {
-            Gradient::Matrix(matrix) => {
-                let column = matrix.column(index).unwrap_or_default();
-                out.iter_mut().zip(column).for_each(|(into, k)| *into = *k);
-            }
+            Gradient::Matrix(matrix) => matrix.column(index).unwrap_or_default(),
             Gradient::Outer { gradient, activation } => {
                 let a = activation.get(index).copied().unwrap_or(T::ZERO);
-                out.iter_mut().zip(gradient).for_each(|(into, g)| *into = *g * a);
+                for (into, g) in out.iter_mut().zip(gradient) {
+                    *into = *g * a;
+                }
+                out
             }
         }
     }
@@ -173,21 +186,68 @@ impl<T: Scalar> Plan<T> {
     }
 }
 
-/// Two columns of scratch: K and the denominators, turned into D.
-fn columns<T: Scalar>(scratch: &mut [T], rows: usize) -> Option<(&mut [T], &mut [T])> {
-    let (k, rest) = scratch.split_at_mut_checked(rows)?;
-    Some((k, rest.get_mut(..rows)?))
+/// One column of scratch after another.
+fn column_of<'x, T: Scalar>(scratch: &mut &'x mut [T], rows: usize) -> &'x mut [T] {
+    cut(scratch, rows).unwrap_or_default()
 }
 
-/// Looks at K and D without writing any state, at the reach only where it is asked for. `scratch`: 2 m words.
+/// What a survey looks at, as elementwise work.
+#[derive(Debug)]
+pub(crate) struct Sight<'w, T> {
+    denominators: Denominators<'w, T>,
+    gradient: Gradient<'w, T>,
+    input_factor: &'w [T],
+    velocity: &'w [T],
+    weights: &'w [T],
+    rows: usize,
+    /// Two columns.
+    scratch: &'w mut [T],
+    survey: &'w mut Survey<T>,
+}
+
+impl<T: Scalar> Sight<'_, T> {
+    #[cfg(feature = "large")]
+    pub(crate) fn words(&self) -> usize {
+        self.velocity.len()
+    }
+
+    #[inline(always)]
+    pub(crate) fn look<const INLINED: bool>(self) {
+        let Self { denominators, gradient, velocity, survey, .. } = self;
+        let mut scratch = self.scratch;
+        let (d, formed) = (column_of(&mut scratch, self.rows), column_of(&mut scratch, self.rows));
+        let mut spread = T::ZERO;
+        for (column, velocity) in velocity.chunks_exact(self.rows.max(1)).enumerate() {
+            denominators.fill_as::<INLINED>(column, d);
+            for (square, v) in formed.iter_mut().zip(velocity) {
+                *square = *v * *v;
+            }
+            survey.velocity_length += dot_as::<INLINED, T>(formed, d);
+            let k = gradient.column_as::<INLINED>(column, formed);
+            survey.agreement += dot_as::<INLINED, T>(k, velocity);
+            for (d, k) in d.iter_mut().zip(k) {
+                *d = *k / *d;
+            }
+            survey.length += dot_as::<INLINED, T>(k, d);
+            survey.largest_direction = survey.largest_direction.maximum(largest_as::<INLINED, T>(d));
+            spread +=
+                jacobi::diagonal(self.input_factor, column).maximum(T::ZERO) * dot_as::<INLINED, T>(d, d);
+        }
+        survey.largest_velocity = largest_as::<INLINED, T>(velocity);
+        survey.largest_weight = largest_as::<INLINED, T>(self.weights);
+        survey.reach = (spread / T::from_usize(self.rows)).sqrt();
+    }
+}
+
+/// Looks at K and D without writing any state. `scratch`: 2 m words.
 #[inline(never)]
 pub(crate) fn survey<T: Scalar>(
     layer: &LayerMut<'_, T>,
+    #[cfg_attr(not(feature = "large"), allow(unused_variables))] counted: &Counted<'_, T>,
     gradient: Gradient<'_, T>,
     damping: LayerDamping<T>,
     weights: &[T],
     scratch: &mut [T],
-    with_reach: bool,
 ) -> Survey<T> {
     let mut survey = Survey {
         length: T::ZERO,
@@ -195,85 +255,168 @@ pub(crate) fn survey<T: Scalar>(
         velocity_length: T::ZERO,
         reach: T::ZERO,
         largest_direction: T::ZERO,
-        largest_velocity: largest(layer.velocity()),
-        largest_weight: largest(weights),
+        largest_velocity: T::ZERO,
+        largest_weight: T::ZERO,
     };
-    let Some((k, d)) = columns(scratch, layer.shape().rows()) else { return survey };
-    let mut spread = T::ZERO;
-    for (column, a) in layer.input_factor().values().enumerate() {
-        damping.denominators(layer, column, d);
-        let velocity = layer.velocity_column(column);
-        k.iter_mut().zip(velocity).for_each(|(square, v)| *square = *v * *v);
-        survey.velocity_length += dot(k, d);
-        gradient.column(column, k);
-        survey.agreement += dot(k, velocity);
-        d.iter_mut().zip(&*k).for_each(|(d, k)| *d = *k / *d);
-        survey.length += dot(k, d);
-        if with_reach {
-            spread += a.maximum(T::ZERO) * dot(d, d);
-        }
-        survey.largest_direction = survey.largest_direction.maximum(largest(d));
-    }
-    survey.reach = (spread / T::from_usize(layer.shape().rows())).sqrt();
+    let (input_factor, output_factor) = (layer.input_factor(), layer.output_factor());
+    let sight = Sight {
+        denominators: damping.over(layer.scalings(), input_factor, output_factor),
+        gradient,
+        input_factor: input_factor.covariance(),
+        velocity: layer.velocity(),
+        weights,
+        rows: layer.shape().rows(),
+        scratch,
+        survey: &mut survey,
+    };
+    #[cfg(feature = "large")]
+    counted.kernels().elementwise(Elementwise::survey(sight));
+    #[cfg(not(feature = "large"))]
+    sight.look::<false>();
     survey
 }
 
-/// Moves the velocity in the eigenbasis. `scratch`: 2 m words.
-#[inline(never)]
-pub(crate) fn accelerate<T: Scalar>(
-    layer: &mut LayerMut<'_, T>,
-    gradient: Gradient<'_, T>,
-    damping: LayerDamping<T>,
-    plan: &Plan<T>,
-    scratch: &mut [T],
-) {
-    let rows = layer.shape().rows();
-    let Some((k, d)) = columns(scratch, rows) else { return };
-    for column in 0..layer.shape().columns() {
-        gradient.column(column, k);
-        damping.denominators(layer, column, d);
-        let Some(velocity) = layer.velocity_column_mut(column) else { return };
-        for ((v, k), s) in velocity.iter_mut().zip(&*k).zip(&*d) {
-            *v = plan.momentum * *v + plan.shrink * (*k / *s);
+/// So many words of the velocity are still in the nearest cache when the weights follow.
+const NEAR: usize = 4096;
+
+/// The velocity and, where they live in the eigenbasis, the weights on their way, as elementwise work.
+#[derive(Debug)]
+pub(crate) struct Advance<'w, T> {
+    denominators: Denominators<'w, T>,
+    gradient: Gradient<'w, T>,
+    plan: Plan<T>,
+    /// The column that `velocity` and `weights` begin with.
+    first: usize,
+    velocity: &'w mut [T],
+    /// Empty where they do not live in the eigenbasis.
+    weights: &'w mut [T],
+    rows: usize,
+    /// Two columns.
+    scratch: &'w mut [T],
+}
+
+impl<T: Scalar> Advance<'_, T> {
+    #[cfg(feature = "large")]
+    pub(crate) fn words(&self) -> usize {
+        self.velocity.len()
+    }
+
+    #[inline(always)]
+    pub(crate) fn go<const INLINED: bool>(self) {
+        let (rows, plan) = (self.rows.max(1), self.plan);
+        let mut scratch = self.scratch;
+        let (d, formed) = (column_of(&mut scratch, self.rows), column_of(&mut scratch, self.rows));
+        let (near, mut column) = (((NEAR / rows).max(1) * rows).max(1), self.first);
+        let mut weights = self.weights.chunks_mut(near);
+        for velocities in self.velocity.chunks_mut(near) {
+            for velocity in velocities.chunks_exact_mut(rows) {
+                self.denominators.fill_as::<INLINED>(column, d);
+                let k = self.gradient.column_as::<INLINED>(column, formed);
+                for ((v, k), s) in velocity.iter_mut().zip(k).zip(&*d) {
+                    *v = plan.momentum * *v + plan.shrink * (*k / *s);
+                }
+                column += 1;
+            }
+            for (weight, v) in weights.next().unwrap_or_default().iter_mut().zip(&*velocities) {
+                *weight -= plan.learning_rate * *v;
+            }
         }
+    }
+
+    /// The columns in two halves; one alone where the scratch is too short.
+    #[cfg(feature = "large")]
+    pub(crate) fn halves(self) -> (Self, Option<Self>) {
+        let columns = self.velocity.len() / self.rows.max(1) / 2;
+        let words = columns * self.rows;
+        if columns == 0 || self.scratch.len() < 4 * self.rows {
+            return (self, None);
+        }
+        let (velocity, others) = self.velocity.split_at_mut(words);
+        let (weights, other_weights) = self.weights.split_at_mut(words.min(self.weights.len()));
+        let (scratch, other_scratch) = self.scratch.split_at_mut(2 * self.rows);
+        let (denominators, gradient, plan, rows) = (self.denominators, self.gradient, self.plan, self.rows);
+        let half = |first, velocity, weights, scratch| Self {
+            denominators,
+            gradient,
+            plan,
+            first,
+            velocity,
+            weights,
+            rows,
+            scratch,
+        };
+        (
+            half(self.first, velocity, weights, scratch),
+            Some(half(self.first + columns, others, other_weights, other_scratch)),
+        )
     }
 }
 
-/// W <- (1 - lr decay) W - lr U_B velocity U_A^T, the bias not decayed. In the eigenbasis that is m n operations; in parameter
-/// coordinates two products with m n words of scratch, or with 2 m words column by column, with as many operations.
+/// velocity <- mu velocity + nu D, then W <- (1 - lr decay) W - lr U_B velocity U_A^T, the bias not decayed. In the eigenbasis that
+/// is one pass; in parameter coordinates two products more with m n words of scratch, or with 2 m words column by column, with as
+/// many operations.
 #[inline(never)]
-pub(crate) fn apply<T: Scalar>(
-    layer: &LayerMut<'_, T>,
+pub(crate) fn advance<T: Scalar>(
+    layer: &mut LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
+    gradient: Gradient<'_, T>,
+    damping: LayerDamping<T>,
     plan: &Plan<T>,
     weights: &mut [T],
     scratch: &mut [T],
 ) {
-    let shape = layer.shape();
+    let shape = *layer.shape();
     let keep = T::ONE - plan.learning_rate * plan.weight_decay;
     if keep < T::ONE {
         decay(layer, counted, keep, weights, scratch);
     }
-    if layer.coordinates() == Coordinates::Eigenbasis {
+    let turning = layer.coordinates() == Coordinates::Eigenbasis;
+    let parts = layer.parts_mut();
+    let scalings = MatrixRef::over(parts.scalings, shape.rows(), shape.columns());
+    let way = Advance {
+        denominators: damping.over(scalings, parts.input_factor, parts.output_factor),
+        gradient,
+        plan: *plan,
+        first: 0,
+        velocity: parts.velocity,
+        weights: if turning { &mut *weights } else { &mut [] },
+        rows: shape.rows(),
+        scratch: &mut *scratch,
+    };
+    #[cfg(feature = "large")]
+    counted.kernels().elementwise(Elementwise::advance(way));
+    #[cfg(not(feature = "large"))]
+    way.go::<false>();
+    if turning {
         counted.add(2 * shape.parameters());
-        let steps = weights.iter_mut().zip(layer.velocity());
-        return steps.for_each(|(weight, v)| *weight -= plan.learning_rate * *v);
-    }
-    let direction = MatrixRef::over(layer.velocity(), shape.rows(), shape.columns());
-    let scale = -plan.learning_rate;
-    if let Some(turned) = scratch.get_mut(..shape.parameters()) {
-        let (rows, columns) = (shape.rows(), shape.columns());
-        let Bases { input, output } = layer.bases();
-        counted.product(MatrixMut::over(turned, rows, columns), output, direction, T::ONE, T::ZERO);
-        let out = MatrixMut::over(weights, rows, columns);
-        counted.product_right_transposed(out, MatrixRef::over(turned, rows, columns), input, scale, T::ONE);
     } else {
-        turn_back_by_columns(layer, counted, direction, scale, weights, scratch);
+        turn_back(layer, counted, -plan.learning_rate, weights, scratch);
     }
+}
+
+/// W += scale U_B velocity U_A^T.
+#[inline(never)]
+fn turn_back<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    scale: T,
+    weights: &mut [T],
+    scratch: &mut [T],
+) {
+    let (rows, columns) = (layer.shape().rows(), layer.shape().columns());
+    let direction = MatrixRef::over(layer.velocity(), rows, columns);
+    let Some(turned) = scratch.get_mut(..rows * columns) else {
+        return turn_back_by_columns(layer, counted, direction, scale, weights, scratch);
+    };
+    let Bases { input, output } = layer.bases();
+    counted.product(MatrixMut::over(turned, rows, columns), output, direction, T::ONE, T::ZERO);
+    let out = MatrixMut::over(weights, rows, columns);
+    counted.product_right_transposed(out, MatrixRef::over(turned, rows, columns), input, scale, T::ONE);
 }
 
 /// W <- keep W but for the bias. That is a column of W, and in the eigenbasis the projection on u, the bias's row of U_A:
 /// W~ <- keep W~ + (1 - keep) (W~ u) u^T.
+#[inline(never)]
 fn decay<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,

@@ -156,7 +156,8 @@ pub(crate) fn precondition_layer<T: Scalar>(
     scratch: &mut [T],
 ) -> Result<(), Error> {
     let damping = config.damping_of(layer, progress);
-    let damped = |column, out: &mut [T]| damping.denominators(layer, column, out);
+    let denominators = damping.over(layer.scalings(), layer.input_factor(), layer.output_factor());
+    let damped = |column, out: &mut [T]| denominators.fill(column, out);
     precondition(kernels, layer.bases(), gradient, damped, out, scratch)?;
     let shape = layer.shape();
     let products = shape.parameters().saturating_mul(4 * (shape.rows() + shape.columns()) + 2);

@@ -6,9 +6,12 @@
 //! cap is reported; the basis is valid all the same. Factors that are not finite, which only [`Kernels`](crate::Kernels) can
 //! have made, turn nothing, and the next batch starts them anew.
 
+#[cfg(feature = "large")]
+use crate::turns::Waiting;
 use crate::{
-    Config, Coordinates, LayerMut, Refresh, Scalar, Shape,
-    jacobi::{self, Budget, Companion, Limits, Turn},
+    Config, Coordinates, FactorMut, Kernels, LayerMut, Refresh, Scalar, Shape,
+    companion::Companions,
+    jacobi::{self, Budget, Companion, Limits, Turn, Walked},
     progress::is_due,
 };
 
@@ -22,6 +25,8 @@ pub(crate) struct InFlight<'x, T> {
     pub(crate) gradients: &'x mut [T],
     /// g~ for the Fisher's targets.
     pub(crate) fisher_gradients: &'x mut [T],
+    /// Any number of words that nothing else needs now.
+    pub(crate) scratch: &'x mut [T],
 }
 
 /// `per_line` counts no more lines than this for each example, or one example alone would pay for the rotations of a batch.
@@ -137,6 +142,7 @@ fn checks(size: usize, examples: usize) -> u32 {
 /// Refreshes both sides of a layer.
 pub(crate) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
+    kernels: &dyn Kernels<T>,
     in_flight: &mut InFlight<'_, T>,
     effort: Effort<T>,
 ) -> Effect {
@@ -144,8 +150,8 @@ pub(crate) fn refresh<T: Scalar>(
         layer.marks().forget_factors();
         return Effect { rotations: 0, operations: 0, failed: true };
     }
-    let input = one_side(layer, in_flight, Side::Input, effort);
-    let output = one_side(layer, in_flight, Side::Output, effort);
+    let input = one_side(layer, kernels, in_flight, Side::Input, effort);
+    let output = one_side(layer, kernels, in_flight, Side::Output, effort);
     Effect {
         rotations: input.rotations + output.rotations,
         operations: input.operations + output.operations,
@@ -173,6 +179,7 @@ enum Side {
 #[inline(never)]
 fn one_side<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
+    kernels: &dyn Kernels<T>,
     in_flight: &mut InFlight<'_, T>,
     side: Side,
     effort: Effort<T>,
@@ -207,9 +214,39 @@ fn one_side<T: Scalar>(
         }
         Effort::Rotate { rotations, examples, threshold, .. } => {
             let budget = Budget { rotations, checks: checks(size, examples) };
-            let walked = factor.rotate(&mut companions, threshold, budget);
+            let walked = walk(factor, &mut companions, kernels, in_flight.scratch, threshold, budget);
             (walked.rotations, u64::from(walked.checks), false)
         }
     };
     Effect { rotations: rotations.into(), operations: u64::from(rotations) * each + 4 * checks, failed }
+}
+
+/// A walk over the pairs of a factor, by which all turns.
+#[cfg(feature = "large")]
+fn walk<T: Scalar>(
+    factor: &mut FactorMut<'_, T>,
+    companions: &mut Companions<'_, T>,
+    kernels: &dyn Kernels<T>,
+    scratch: &mut [T],
+    threshold: T,
+    budget: Budget,
+) -> Walked {
+    match Waiting::new(kernels, scratch, factor.size()) {
+        Some(waiting) => factor.rotate_later(companions, waiting, threshold, budget),
+        None => factor.rotate(companions, threshold, budget),
+    }
+}
+
+/// A walk over the pairs of a factor, by which all turns.
+#[cfg(not(feature = "large"))]
+#[inline(always)]
+fn walk<T: Scalar>(
+    factor: &mut FactorMut<'_, T>,
+    companions: &mut Companions<'_, T>,
+    _kernels: &dyn Kernels<T>,
+    _scratch: &mut [T],
+    threshold: T,
+    budget: Budget,
+) -> Walked {
+    factor.rotate(companions, threshold, budget)
 }

@@ -152,14 +152,15 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         scalings::set_kronecker(&mut self.layer);
     }
 
-    fn refresh(&mut self, effort: Effort<T>) -> Effect {
+    fn refresh(&mut self, counted: &Counted<'_, T>, effort: Effort<T>) -> Effect {
         let mut in_flight = InFlight {
             weights: self.weights,
             activations: self.projected_activations,
             gradients: self.projected_gradients,
             fisher_gradients: self.projected_fisher,
+            scratch: self.scratch,
         };
-        refresh::refresh(&mut self.layer, &mut in_flight, effort)
+        refresh::refresh(&mut self.layer, counted.kernels(), &mut in_flight, effort)
     }
 
     fn mean_scaling(&mut self) -> T {
@@ -170,15 +171,14 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         (self.layer.input_factor().trace(), self.layer.output_factor().trace())
     }
 
-    fn survey(&mut self, damping: LayerDamping<T>, with_reach: bool) -> Survey<T> {
+    fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
         let (layer, k, weights, scratch) = self.parts();
-        precondition::survey(layer, k, damping, weights, scratch, with_reach)
+        precondition::survey(layer, counted, k, damping, weights, scratch)
     }
 
     fn advance(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
         let (layer, k, weights, scratch) = self.parts();
-        precondition::accelerate(layer, k, damping, plan, scratch);
-        precondition::apply(layer, counted, plan, weights, scratch);
+        precondition::advance(layer, counted, k, damping, plan, weights, scratch);
     }
 }
 

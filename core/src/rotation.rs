@@ -29,6 +29,17 @@ impl<T: Scalar> Rotation<T> {
         Self { tangent, sine, ratio: sine / (T::ONE + cosine) }
     }
 
+    /// From what [`words`](Self::words) has given.
+    #[cfg(feature = "large")]
+    pub(crate) fn from_words([tangent, sine, ratio]: [T; 3]) -> Self {
+        Self { tangent, sine, ratio }
+    }
+
+    #[cfg(feature = "large")]
+    pub(crate) fn words(&self) -> [T; 3] {
+        [self.tangent, self.sine, self.ratio]
+    }
+
     pub(crate) fn tangent(&self) -> T {
         self.tangent
     }

@@ -9,9 +9,11 @@
 //!
 //! For a fixed basis the per-example S is the diagonal closest to the Fisher block in Frobenius norm, so
 //! |F - F_EKFAC| <= |F - F_KFAC| (George et al. 2018, Theorems 2 and 3). *Invariant*: S >= 0. *Cost*: 2 N m n operations
-//! per example estimator, 3 m n otherwise, and a column of scratch. *Failure*: none after the gate.
+//! per example estimator, 3 m n otherwise, and two columns of scratch. *Failure*: none after the gate.
 
-use crate::{Blend, MatrixRef, Scalar, kernels::Counted, layer::LayerMut, precondition::Gradient};
+use crate::{
+    Blend, MatrixRef, Scalar, carve::cut, kernels::Counted, layer::LayerMut, precondition::Gradient,
+};
 
 /// Blends the per-example second moments of projected gradients (m x N) and activations (n x N) into S.
 pub(crate) fn blend_examples<T: Scalar>(
@@ -36,10 +38,14 @@ pub(crate) fn blend_mean_gradient<T: Scalar>(
     scratch: &mut [T],
 ) {
     let count = T::from_usize(batch);
-    let Some(column) = scratch.get_mut(..layer.shape().rows()) else { return };
+    let (mut rest, rows) = (scratch, layer.shape().rows());
+    let (Some(column), Some(formed)) = (cut(&mut rest, rows), cut(&mut rest, rows)) else { return };
     for (index, into) in layer.scalings_mut().iter_columns_mut().enumerate() {
-        gradient.column(index, column);
-        column.iter_mut().for_each(|k| *k = count * (*k * *k));
+        gradient
+            .column(index, formed)
+            .iter()
+            .zip(&mut *column)
+            .for_each(|(k, into)| *into = count * (*k * *k));
         blend.apply(into, column);
     }
     counted.add(5 * layer.shape().parameters());

@@ -63,13 +63,13 @@ pub trait Stages<T: Scalar> {
     /// K = (1/N) G~ A~^T; for one example it may stay unformed.
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize);
     /// Turns both bases towards the eigenbases of their factors, and all that is held in them along.
-    fn refresh(&mut self, effort: Effort<T>) -> Effect;
+    fn refresh(&mut self, counted: &Counted<'_, T>, effort: Effort<T>) -> Effect;
     /// mean(S).
     fn mean_scaling(&mut self) -> T;
     /// The traces of A and B.
     fn traces(&mut self) -> (T, T);
-    /// Looks at K and D = K / (S + lambda) without writing any state; at the reach only where it is asked for.
-    fn survey(&mut self, damping: LayerDamping<T>, with_reach: bool) -> Survey<T>;
+    /// Looks at K and D = K / (S + lambda) without writing any state.
+    fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T>;
     /// velocity <- mu velocity + nu D, then W <- (1 - lr decay) W - lr U_B velocity U_A^T, the bias not decayed.
     fn advance(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>);
 }
@@ -250,7 +250,7 @@ fn apply_all<T: Scalar, R: Rooms<T>>(
             taken.held += usize::from(own.shrink < plan.shrink);
         }
         if run.config.adaptation.is_some() {
-            let survey = room.survey(damping, false);
+            let survey = room.survey(&run.counted, damping);
             taken.predicted += own.predicted(&survey);
             run.counted.add(SURVEY * room.shape().parameters());
         }
@@ -347,7 +347,7 @@ fn refresh_all<T: Scalar, R: Rooms<T>>(
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        let Effect { rotations, operations, failed } = room.refresh(effort);
+        let Effect { rotations, operations, failed } = room.refresh(&run.counted, effort);
         run.progress.rotations = run.progress.rotations.saturating_add(rotations);
         run.counted.add(operations as usize);
         let in_a_row = room.marks().note_refresh(failed);
@@ -450,7 +450,7 @@ fn plan<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<O
             run.counted.add(shape.parameters());
         }
         let damping = damping_of(room, config, run.progress);
-        let survey = room.survey(damping, with_reach);
+        let survey = room.survey(&run.counted, damping);
         // Unshrunk, so a clip can only make it safer.
         safe &= survey.is_safe(&plan, &shape);
         length += survey.length;

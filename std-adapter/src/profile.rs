@@ -8,7 +8,9 @@
 //! would shift times between stages, never lose them.
 
 use crate::{Network, kernels::Element};
-use ekfac::{Activation, Blend, Error, Kernels, MatrixMut, MatrixRef, Scalar, Step, Targets};
+use ekfac::{
+    Activation, Blend, Error, Kernels, MatrixMut, MatrixRef, Scalar, Step, Targets, kernels::Elementwise,
+};
 use std::{
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -128,6 +130,11 @@ impl Recorder {
         if self.is_basis(right) { Stage::Return } else { Stage::Gradient }
     }
 
+    /// The stage of elementwise work: turns until the gradient is formed, then what is made of it.
+    fn elementwise(&self) -> Stage {
+        if self.formed { Stage::Update } else { Stage::Refresh }
+    }
+
     fn begin(&mut self) {
         (self.mark, self.last, self.formed) = (Some(Instant::now()), None, false);
     }
@@ -155,7 +162,8 @@ fn between(before: Option<Stage>, after: Option<Stage>) -> Stage {
         (Some(Stage::Passes), Some(Stage::Passes)) => Stage::Passes,
         // The bias's share of a projection is added outside the kernels.
         (Some(Stage::Project), _) => Stage::Project,
-        (Some(Stage::Factors), Some(Stage::Scalings | Stage::Gradient)) => Stage::Refresh,
+        (Some(Stage::Factors), Some(Stage::Refresh | Stage::Scalings | Stage::Gradient))
+        | (Some(Stage::Refresh), _) => Stage::Refresh,
         (Some(Stage::Gradient | Stage::Return | Stage::Update), _) => Stage::Update,
         _ => Stage::Rest,
     }
@@ -319,6 +327,10 @@ impl<T: Scalar> Kernels<T> for Clocked<T> {
     fn through_activation(&self, activation: Activation, g: &mut [T], z: &[T], h: &[T]) {
         self.time(|_| Stage::Passes, || self.kernels.through_activation(activation, g, z, h));
     }
+
+    fn elementwise(&self, work: Elementwise<'_, T>) {
+        self.time(Recorder::elementwise, || self.kernels.elementwise(work));
+    }
 }
 
 #[cfg(test)]
@@ -342,8 +354,12 @@ mod tests {
             (Some(Factors), Some(Project), Rest),
             (Some(Factors), Some(Scalings), Refresh),
             (Some(Factors), Some(Gradient), Refresh),
+            (Some(Factors), Some(Refresh), Refresh),
+            (Some(Refresh), Some(Refresh), Refresh),
+            (Some(Refresh), Some(Scalings), Refresh),
             (Some(Scalings), Some(Gradient), Rest),
             (Some(Gradient), Some(Return), Update),
+            (Some(Update), Some(Return), Update),
             (Some(Return), Some(Return), Update),
             (Some(Return), None, Update),
         ] {

@@ -140,8 +140,8 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         samples.gradient_in_basis(counted, layer, samples.of(0..batch), scale, mean_gradient, scratch);
     }
 
-    fn refresh(&mut self, effort: Effort<T>) -> Effect {
-        self.dense.refresh(effort)
+    fn refresh(&mut self, counted: &Counted<'_, T>, effort: Effort<T>) -> Effect {
+        self.dense.refresh(counted, effort)
     }
 
     fn mean_scaling(&mut self) -> T {
@@ -152,8 +152,8 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         self.dense.traces()
     }
 
-    fn survey(&mut self, damping: LayerDamping<T>, with_reach: bool) -> Survey<T> {
-        let mut survey = self.dense.survey(damping, with_reach);
+    fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
+        let mut survey = self.dense.survey(counted, damping);
         if self.sharing == Sharing::Expand {
             // A is a sum over locations, and a pre-activation belongs to one of them.
             survey.reach /= self.root_of_locations();

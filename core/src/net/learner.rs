@@ -185,10 +185,11 @@ impl<'a, T: Scalar> Learner<'a, T> {
                 activations: &mut [],
                 gradients: &mut [],
                 fisher_gradients: &mut [],
+                scratch: &mut [],
             };
             // A whole sweep may be looked at.
             let effort = Effort::Rotate { rotations: 1, per_line: T::ZERO, examples: usize::MAX, threshold };
-            let effect = refresh::refresh(&mut layer, &mut in_flight, effort);
+            let effect = refresh::refresh(&mut layer, self.kernels, &mut in_flight, effort);
             done += effect.rotations;
             self.progress.operations = self.progress.operations.saturating_add(effect.operations);
         }

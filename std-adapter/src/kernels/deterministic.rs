@@ -12,8 +12,11 @@
 //! *Invariant*: no fused multiply-add and no other order: bit for bit [`Reference`]. *Cost*: a copy of X in panels of 32 rows.
 //! *Failure*: none; sizes are those of the matrices.
 
-use super::is_small;
-use ekfac::{Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar, kernels::rescale};
+use super::{is_small, vectorised};
+use ekfac::{
+    Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar,
+    kernels::{Elementwise, rescale},
+};
 use pulp::Arch;
 
 /// Smaller products stay with core's loops.
@@ -275,5 +278,9 @@ impl<T: Scalar> Kernels<T> for DeterministicKernels {
         };
         Panels::new(g, |x| x * x).add_to(&mut columns, coefficient, |_| rows);
         blend.apply(scalings.as_mut_slice(), &means);
+    }
+
+    fn elementwise(&self, work: Elementwise<'_, T>) {
+        vectorised(work);
     }
 }

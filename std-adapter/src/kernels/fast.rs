@@ -6,8 +6,8 @@
 //! one machine, not between machines. Choose [`Reference`] where they must be. *Cost*: one reused buffer of n^2 or
 //! N (m + n) words. *Failure*: none; sizes come from the corridor.
 
-use super::{Element, is_small as below, tanh::TANH_CROSSOVER};
-use ekfac::{Activation, Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar};
+use super::{Element, is_small as below, tanh::TANH_CROSSOVER, vectorised};
+use ekfac::{Activation, Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar, kernels::Elementwise};
 use faer::{
     Accum, MatMut, MatRef, Par,
     linalg::matmul::{matmul, triangular, triangular::BlockStructure},
@@ -180,6 +180,10 @@ impl<T: Element> Kernels<T> for FaerKernels<T> {
             return Arch::new().dispatch(|| z.iter().fold(true, |finite, z| finite & z.is_finite()));
         }
         Reference.activate(activation, z, h)
+    }
+
+    fn elementwise(&self, work: Elementwise<'_, T>) {
+        vectorised(work);
     }
 }
 

@@ -20,8 +20,9 @@ pub use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 pub use tanh::TANH_CROSSOVER;
 pub use threaded::{SPLIT, Threaded};
 
-use ekfac::{Kernels, Scalar};
+use ekfac::{Kernels, Scalar, kernels::Elementwise};
 use faer::traits::{ComplexField, Conjugate};
+use pulp::{Arch, NullaryFnOnce};
 use std::sync::Arc;
 
 /// A scalar that both core and faer know: `f32` or `f64`.
@@ -62,6 +63,23 @@ impl Mode {
             (Mode::Fast, Some(pool)) => Box::new(Threaded::new(FaerKernels::new(), pool)),
         }
     }
+}
+
+/// Elementwise work in the widest vectors of this machine: the same operations, so the same bits.
+fn vectorised<T: Scalar>(work: Elementwise<'_, T>) {
+    /// A closure would not be inlined, and so have no wider vectors.
+    struct Run<'w, T>(Elementwise<'w, T>);
+
+    impl<T: Scalar> NullaryFnOnce for Run<'_, T> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(self) {
+            self.0.run_inlined();
+        }
+    }
+
+    Arch::new().dispatch(Run(work));
 }
 
 fn is_small(rows: usize, columns: usize, inner: usize, limit: usize) -> bool {

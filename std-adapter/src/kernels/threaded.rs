@@ -7,7 +7,7 @@
 //! caller once the others are done; averages are blended only where their terms were summed.
 
 use super::is_small;
-use ekfac::{Activation, Blend, Kernels, MatrixMut, MatrixRef, Scalar};
+use ekfac::{Activation, Blend, Kernels, MatrixMut, MatrixRef, Scalar, kernels::Elementwise};
 use rayon::{ThreadPool, prelude::*};
 use std::{ops::Range, sync::Arc};
 
@@ -48,6 +48,24 @@ impl<K> Threaded<K> {
 
     fn is_serial(&self, rows: usize, columns: usize, inner: usize) -> bool {
         self.threads() < 2 || is_small(rows, columns, inner, SPLIT)
+    }
+
+    /// Elementwise work on so many threads.
+    fn spread<T: Scalar>(&self, work: Elementwise<'_, T>, threads: usize)
+    where
+        K: Kernels<T>,
+    {
+        if threads < 2 || work.words() < 2 * ELEMENTS {
+            return self.kernels.elementwise(work);
+        }
+        let (one, other) = work.halves();
+        match other {
+            Some(other) => {
+                let (fewer, more) = (threads / 2, threads - threads / 2);
+                rayon::join(|| self.spread(one, more), || self.spread(other, fewer));
+            }
+            None => self.kernels.elementwise(one),
+        }
     }
 
     /// Fills `out` piece by piece: `work` gets the rows and columns of a piece, and the piece.
@@ -243,5 +261,12 @@ impl<T: Scalar, K: Kernels<T>> Kernels<T> for Threaded<K> {
                 g.par_chunks_mut(each).zip(z.par_chunks(each)).zip(h.par_chunks(each)).with_max_len(1);
             pieces.for_each(|((g, z), h)| self.kernels.through_activation(activation, g, z, h));
         });
+    }
+
+    fn elementwise(&self, work: Elementwise<'_, T>) {
+        if self.threads() < 2 {
+            return self.kernels.elementwise(work);
+        }
+        self.pool.install(|| self.spread(work, self.threads()));
     }
 }

@@ -294,7 +294,7 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         counted.add(2 * batch * layer.shape.parameters());
     }
 
-    fn refresh(&mut self, effort: Effort<f32>) -> Effect {
+    fn refresh(&mut self, _counted: &Counted<'_, f32>, effort: Effort<f32>) -> Effect {
         let layer = &*self.layer;
         let (a, b) = (layer.input.view(), layer.output.view());
         let [on_a, on_b, all_a, all_b] = self.desk.measure([
@@ -330,7 +330,7 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         (a.sum as f32, b.sum as f32)
     }
 
-    fn survey(&mut self, damping: LayerDamping<f32>, _with_reach: bool) -> Survey<f32> {
+    fn survey(&mut self, _counted: &Counted<'_, f32>, damping: LayerDamping<f32>) -> Survey<f32> {
         let add = self.denominators(damping);
         let (layer, matrix) = (&*self.layer, self.layer.view());
         let question = Question {

@@ -1,0 +1,255 @@
+//! Turns that wait, to be taken all together.
+//!
+//! A walk over the pairs of a factor reads C alone. Its basis, and all that is held in it, may turn later: in a large matrix that is
+//! cheaper at once, a few columns after another, and can be done on several threads. *Invariant*: every word sees the same operations
+//! in the same order, so the bits are the same as without a list. *Cost*: [`TURN`] words a turn, of memory that nothing else needs
+//! now. *Failure*: a full list is taken and begun anew; where the memory is too small for one worth its while, every turn is taken at
+//! once.
+
+use crate::{
+    Kernels, Scalar,
+    companion::{Companion, Companions},
+    elementwise::Elementwise,
+    factor::Basis,
+    rotation::Rotation,
+};
+
+/// Words of a turn in a list: p, q and the rotation.
+const TURN: usize = 5;
+
+/// Factors of fewer lines lie near enough as they are.
+const LARGE: usize = 128;
+
+/// A list of fewer turns gains nothing.
+const WORTH: usize = 32;
+
+/// Turns to be taken, as [`Elementwise`] work.
+#[derive(Debug)]
+pub(crate) struct TurnList<'w, T> {
+    turns: &'w [[T; TURN]],
+    /// Where this part of the work has it.
+    basis: Option<Basis<'w, T>>,
+    companions: Companions<'w, T>,
+}
+
+impl<T: Scalar> TurnList<'_, T> {
+    #[inline(always)]
+    pub(crate) fn take<const INLINED: bool>(self) {
+        let turns = self
+            .turns
+            .iter()
+            .map(|[p, q, rotation @ ..]| (p.to_usize(), q.to_usize(), Rotation::from_words(*rotation)));
+        if let Some(mut basis) = self.basis {
+            for (p, q, rotation) in turns.clone() {
+                basis.turn_as::<INLINED>(p, q, &rotation);
+            }
+        }
+        for mut companion in self.companions {
+            companion.turn_all::<INLINED>(turns.clone());
+        }
+    }
+
+    pub(crate) fn words(&self) -> usize {
+        self.companions.iter().map(Companion::words).fold(self.basis_words(), usize::saturating_add)
+    }
+
+    fn basis_words(&self) -> usize {
+        self.basis.as_ref().map_or(0, Basis::words)
+    }
+
+    /// Some of the matrices and the others, of about as many words each; all where there is but one.
+    pub(crate) fn halves(mut self) -> (Self, Option<Self>) {
+        let (whole, mut kept) = (self.words(), self.basis_words());
+        let mut others = self.companions.each_mut().map(Companion::emptied);
+        for (companion, other) in self.companions.iter_mut().zip(&mut others) {
+            if kept > 0 && 2 * kept + companion.words() > whole {
+                *other = companion.take();
+            }
+            kept += companion.words();
+        }
+        if kept == whole {
+            return (self, None);
+        }
+        let others = Self { turns: self.turns, basis: None, companions: others };
+        (self, Some(others))
+    }
+}
+
+/// The turns of a walk.
+pub(crate) struct Waiting<'w, T> {
+    kernels: &'w dyn Kernels<T>,
+    turns: &'w mut [[T; TURN]],
+    count: usize,
+}
+
+impl<'w, T: Scalar> Waiting<'w, T> {
+    /// A list in these words for a factor of so many lines, if that is worth its while.
+    pub(crate) fn new(kernels: &'w dyn Kernels<T>, words: &'w mut [T], lines: usize) -> Option<Self> {
+        let turns = words.as_chunks_mut().0;
+        (lines >= LARGE && turns.len() >= WORTH).then_some(Self { kernels, turns, count: 0 })
+    }
+
+    /// Turns lines p < q of all, later.
+    pub(crate) fn turn(
+        &mut self,
+        basis: &mut Basis<'_, T>,
+        companions: &mut Companions<'_, T>,
+        (p, q): (usize, usize),
+        rotation: &Rotation<T>,
+    ) {
+        if let Some(turn) = self.turns.get_mut(self.count) {
+            let [tangent, sine, ratio] = rotation.words();
+            // Exact: a matrix of 2^24 lines fits into no memory.
+            *turn = [T::from_usize(p), T::from_usize(q), tangent, sine, ratio];
+            self.count += 1;
+        }
+        if self.count == self.turns.len() {
+            self.finish(basis, companions);
+        }
+    }
+
+    /// Takes all turns that wait.
+    pub(crate) fn finish(&mut self, basis: &mut Basis<'_, T>, companions: &mut Companions<'_, T>) {
+        let turns = self.turns.get(..self.count).unwrap_or_default();
+        let companions = companions.each_mut().map(Companion::reborrow);
+        let list = TurnList { turns, basis: Some(basis.reborrow()), companions };
+        self.kernels.elementwise(Elementwise::turn(list));
+        self.count = 0;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
+mod tests {
+    use super::Waiting;
+    use crate::{
+        Blend, Kernels, MatrixMut, MatrixRef, Reference,
+        companion::{Companion, Companions, Turn},
+        factor::FactorMut,
+        jacobi::Budget,
+        kernels::Elementwise,
+        shape::{CURSORS, factor_words, packed_words},
+    };
+
+    const LINES: usize = 130;
+    const OTHER: usize = 7;
+
+    /// Carries out the second half of all work before the first one.
+    struct Backwards;
+
+    impl Kernels<f32> for Backwards {
+        fn product(
+            &self,
+            _: MatrixMut<'_, f32>,
+            _: MatrixRef<'_, f32>,
+            _: MatrixRef<'_, f32>,
+            _: f32,
+            _: f32,
+        ) {
+        }
+        fn product_left_transposed(
+            &self,
+            _: MatrixMut<'_, f32>,
+            _: MatrixRef<'_, f32>,
+            _: MatrixRef<'_, f32>,
+            _: f32,
+            _: f32,
+        ) {
+        }
+        fn product_right_transposed(
+            &self,
+            _: MatrixMut<'_, f32>,
+            _: MatrixRef<'_, f32>,
+            _: MatrixRef<'_, f32>,
+            _: f32,
+            _: f32,
+        ) {
+        }
+        fn symmetric_update(&self, _: &mut [f32], _: MatrixRef<'_, f32>, _: Blend<f32>, _: &mut [f32]) {}
+        fn squared_product(
+            &self,
+            _: MatrixMut<'_, f32>,
+            _: MatrixRef<'_, f32>,
+            _: MatrixRef<'_, f32>,
+            _: Blend<f32>,
+            _: &mut [f32],
+        ) {
+        }
+
+        fn elementwise(&self, work: Elementwise<'_, f32>) {
+            let (one, other) = work.halves();
+            match other {
+                Some(other) => {
+                    self.elementwise(other);
+                    self.elementwise(one);
+                }
+                None => one.run_inlined(),
+            }
+        }
+    }
+
+    /// A factor whose lines all correlate, and what turns along.
+    fn start() -> ([f32; factor_words(LINES)], [[f32; LINES * OTHER]; 5]) {
+        let mut state = 9_u32;
+        let mut draw = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 16_777_216.0 - 0.5
+        };
+        let mut words = [0.0; factor_words(LINES)];
+        for j in 0..LINES {
+            for i in 0..j {
+                words[CURSORS + packed_words(j) + i] = draw();
+            }
+            words[CURSORS + packed_words(j) + j] = 1.0 + draw();
+        }
+        FactorMut::over(LINES, &mut words).set_identity();
+        (words, [[(); LINES * OTHER]; 5].map(|matrix| matrix.map(|()| draw())))
+    }
+
+    fn companions(matrices: &mut [[f32; LINES * OTHER]; 5]) -> Companions<'_, f32> {
+        let [scalings, velocity, weights, one, other] = matrices;
+        [
+            Companion::rows(scalings, LINES, Turn::Moments),
+            Companion::columns(velocity, OTHER, Turn::Linear),
+            Companion::columns(weights, OTHER, Turn::Moments),
+            Companion::rows(one, LINES, Turn::Linear),
+            Companion::rows(other, LINES, Turn::Linear),
+        ]
+    }
+
+    // Mutants: turns that are lost when the list is full or the walk over, taken in another order, or whose care for the basis is
+    // not taken with them; halves that share a matrix or leave one out.
+    #[test]
+    fn turns_that_wait_leave_the_bits_of_turns_taken_at_once() {
+        let (threshold, budget) = (0.05, Budget { rotations: 500, checks: 5000 });
+        let (mut expected, mut expected_along) = start();
+        let walked = FactorMut::over(LINES, &mut expected).rotate(
+            &mut companions(&mut expected_along),
+            threshold,
+            budget,
+        );
+        assert!(walked.rotations > 300, "{walked:?}");
+        for (kernels, turns) in [(&Reference as &dyn Kernels<f32>, 64), (&Backwards, 64), (&Backwards, 1000)]
+        {
+            let (mut words, mut along) = start();
+            let mut list = [0.0; 5 * 1000];
+            let waiting = Waiting::new(kernels, &mut list[..5 * turns], LINES).unwrap();
+            let later = FactorMut::over(LINES, &mut words).rotate_later(
+                &mut companions(&mut along),
+                waiting,
+                threshold,
+                budget,
+            );
+            assert_eq!(later, walked);
+            assert!(words == expected && along == expected_along, "a list of {turns}");
+        }
+    }
+
+    #[test]
+    fn small_factors_and_short_lists_do_not_wait() {
+        let mut words = [0.0_f32; 400];
+        assert!(Waiting::new(&Reference, &mut words, LINES).is_some());
+        assert!(Waiting::new(&Reference, &mut words, 127).is_none());
+        assert!(Waiting::new(&Reference, &mut words[..5 * 31], LINES).is_none());
+    }
+}
