@@ -193,13 +193,17 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     }
 
     /// The same, read-only.
-    fn as_ref(&self) -> FactorRef<'_, T> {
+    pub(crate) fn as_ref(&self) -> FactorRef<'_, T> {
         FactorRef { size: self.size, words: self.words }
     }
 
     /// n, the side of the factor.
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    pub(crate) fn covariance_mut(&mut self) -> &mut [T] {
+        self.parts().covariance
     }
 
     fn parts(&mut self) -> Parts<'_, T> {

@@ -19,8 +19,10 @@
 //!
 //! # Where to begin
 //!
-//! * A network to train on a device or a desktop: [`Learner`] over a [`Net`] ([example](net)).
-//! * A training loop of your own: [`Preconditioner`], a layer at a time.
+//! * A network to train on a device or a desktop: [`Learner`] over a [`Net`] ([example](net)); with convolutions,
+//!   [`ConvolutionLearner`](convolution::ConvolutionLearner).
+//! * A training loop of your own: [`Preconditioner`], a layer at a time; [`ConvolutionPreconditioner`] for
+//!   [shared weights](convolution).
 //! * A run to keep through a power cut: [`snapshot`].
 //! * Factors of your own on a small device: [`jacobi::diagonalise`] and [`precondition()`], 8 KB of flash.
 //! * Only the eigensolver: [`jacobi::eigen`].
@@ -37,7 +39,7 @@
 //! | orthogonal bases | max abs(U^T U - I) <= 16 n eps over a million steps in `f32` (`tests/tests/running.rs`) |
 //! | the same bits everywhere | only + - * / sqrt, comparison and libm's software functions, in a documented order ([`kernels`]); a digest on x86-64, Cortex-M and RISC-V (`tests/firmware`) |
 //! | bad data change nothing | one gate before all averages ([`guard`]); `tests/tests/bad_input.rs` |
-//! | the mathematics | golden vectors and dense oracles (`tests/tests/golden.rs`, `tests/tests/oracles.rs`) |
+//! | the mathematics | golden vectors and dense oracles (`tests/tests/golden.rs`, `tests/tests/oracles.rs`, `tests/tests/convolution.rs`) |
 //!
 //! # Conventions
 //!
@@ -63,6 +65,7 @@ mod allowed;
 mod carve;
 mod companion;
 pub mod config;
+pub mod convolution;
 pub mod coordinates;
 pub mod damping;
 #[cfg(feature = "large")]
@@ -92,6 +95,7 @@ mod turns;
 mod view;
 
 pub use config::{Averaging, Carry, Clip, Config, Estimator, Fisher, Refresh};
+pub use convolution::{Convolution, ConvolutionPreconditioner, Sharing};
 pub use coordinates::Coordinates;
 pub use damping::{Adaptation, Damping};
 pub use error::Error;

@@ -70,9 +70,10 @@ pub fn precondition<T: Scalar>(
     expect_length("out", m, out.rows())?;
     expect_length("out", n, out.columns())?;
     let found = scratch.len();
-    let Some((denominators, turned)) =
-        scratch.split_at_mut_checked(m).filter(|(_, turned)| turned.len() >= m * n)
-    else {
+    let parts = scratch.split_at_mut_checked(m);
+    // Exactly m n words: kernels may take a slice for the whole of its matrix.
+    let parts = parts.and_then(|(denominators, rest)| Some((denominators, rest.get_mut(..m * n)?)));
+    let Some((denominators, turned)) = parts else {
         return Err(Error::Length { argument: "scratch", expected: m * (n + 1), found });
     };
     if let Some(index) = guard::first_non_finite(gradient.as_slice()) {

@@ -139,15 +139,8 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     pub fn precondition(&mut self, gradient: MatrixRef<'_, T>, out: MatrixMut<'_, T>) -> Result<(), Error> {
         self.check_config()?;
         self.check_workspace(1)?;
-        let layer = &self.layer;
-        let damping = self.config.damping_of(layer, self.progress);
-        let denominators = damping.over(layer.scalings(), (layer.input_factor(), layer.output_factor()));
-        let damped = |column, out: &mut [T]| denominators.fill(column, out);
-        precondition(self.kernels, layer.bases(), gradient, damped, out, self.workspace)?;
-        let shape = layer.shape();
-        let products = shape.parameters().saturating_mul(4 * (shape.rows() + shape.columns()) + 2);
-        self.progress.operations = self.progress.operations.saturating_add(products as u64);
-        Ok(())
+        let Self { layer, config, progress, workspace, kernels, .. } = self;
+        precondition_layer(layer, config, progress, *kernels, gradient, out, workspace)
     }
 
     #[inline(never)]
@@ -164,6 +157,26 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         let found = self.workspace.len();
         if found < expected { Err(Error::Length { argument: "workspace", expected, found }) } else { Ok(()) }
     }
+}
+
+/// [`precondition()`] with a layer's own bases, scalings and damping; counted.
+pub(crate) fn precondition_layer<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    config: &Config<T>,
+    progress: &mut Progress<T>,
+    kernels: &dyn Kernels<T>,
+    gradient: MatrixRef<'_, T>,
+    out: MatrixMut<'_, T>,
+    scratch: &mut [T],
+) -> Result<(), Error> {
+    let damping = config.damping_of(layer, progress);
+    let denominators = damping.over(layer.scalings(), (layer.input_factor(), layer.output_factor()));
+    let damped = |column, out: &mut [T]| denominators.fill(column, out);
+    precondition(kernels, layer.bases(), gradient, damped, out, scratch)?;
+    let shape = layer.shape();
+    let products = shape.parameters().saturating_mul(4 * (shape.rows() + shape.columns()) + 2);
+    progress.operations = progress.operations.saturating_add(products as u64);
+    Ok(())
 }
 
 impl<T: Scalar> Rooms<T> for OneRoom<'_, T> {

@@ -81,14 +81,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
             ("weights", weights, guard::turning_limit(self.layer.shape())),
         ];
         for (argument, values, limit) in arguments {
-            if let Some(index) = guard::first_beyond(values, limit) {
-                let finite = values.get(index).is_some_and(|value| value.is_finite());
-                return Err(if finite {
-                    Reason::TooLarge { layer, argument, index }
-                } else {
-                    Reason::NonFinite { layer, argument, index }
-                });
-            }
+            gate(layer, argument, 0, values, limit)?;
         }
         Ok(())
     }
@@ -175,6 +168,23 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         let (layer, k, weights, scratch) = self.parts();
         precondition::advance(layer, counted, k, damping, plan, weights, scratch);
     }
+}
+
+/// Refuses values beyond a limit; the first of them has this index among all of the argument's.
+pub(crate) fn gate<T: Scalar>(
+    layer: usize,
+    argument: &'static str,
+    start: usize,
+    values: &[T],
+    limit: T,
+) -> Result<(), Reason> {
+    let Some(place) = guard::first_beyond(values, limit) else { return Ok(()) };
+    let (index, finite) = (start + place, values.get(place).is_some_and(|value| value.is_finite()));
+    Err(if finite {
+        Reason::TooLarge { layer, argument, index }
+    } else {
+        Reason::NonFinite { layer, argument, index }
+    })
 }
 
 /// Columns of a matrix, by their range.

@@ -5,6 +5,7 @@
 //! unknown, is an error: a check that skips what it does not know checks nothing.
 
 pub mod bench;
+pub mod convolution;
 pub mod linear;
 pub mod measure;
 pub mod sequence;
@@ -41,9 +42,15 @@ impl Tensor {
         DMatrix::from_row_slice(rows, columns, &self.data)
     }
 
-    /// A batch, one row an example, as one column an example.
+    /// A batch, one row or one image an example, as one column an example.
+    ///
+    /// # Panics
+    /// When shape and data do not agree.
     pub fn batch(&self) -> DMatrix<f64> {
-        self.matrix().transpose()
+        let (examples, rest) = self.shape.split_first().expect("a batch has examples");
+        let words = rest.iter().product();
+        assert_eq!(self.data.len(), examples * words, "data of a tensor of shape {:?}", self.shape);
+        DMatrix::from_column_slice(words, *examples, &self.data)
     }
 }
 
@@ -58,7 +65,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// One batch through one dense layer.
+/// One batch through one layer: dense, or a convolution, whose input is called x.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs, reason = "the fields are those of FORMAT.md")]
 #[allow(non_snake_case, reason = "the fields are those of FORMAT.md")]
@@ -72,6 +79,7 @@ pub struct LinearCase {
     pub min_rel_gap_A: f64,
     #[serde(deserialize_with = "number")]
     pub min_rel_gap_B: f64,
+    #[serde(alias = "x")]
     pub h: Tensor,
     pub delta: Tensor,
     pub G: Tensor,
@@ -86,6 +94,22 @@ pub struct LinearCase {
     pub kfac_plain: Vec<Tensor>,
     pub kfac_pi: Vec<Tensor>,
     pub fro: Frobenius,
+}
+
+/// What a convolution's file says besides.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the fields are those of FORMAT.md")]
+pub struct Geometry {
+    pub c_in: usize,
+    pub c_out: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+    pub height: usize,
+    pub width: usize,
+    pub out_h: usize,
+    pub out_w: usize,
+    pub locations: usize,
 }
 
 /// Distances of the Fisher block from its two approximations.
@@ -154,6 +178,8 @@ pub struct Trajectory {
 pub enum Golden {
     /// A static case of a dense layer.
     Linear(Box<LinearCase>),
+    /// A static case of a convolution.
+    Convolution(Box<LinearCase>, Geometry),
     /// A sequence in a kept basis.
     Sequence(Box<SequenceCase>),
     /// A training run.
@@ -244,7 +270,7 @@ pub fn classify(text: &str) -> Result<Golden, String> {
     match (field("layer").as_deref(), field("kind").as_deref()) {
         (Some("linear"), _) => Ok(Golden::Linear(parse(value)?)),
         (Some("linear_sequence"), _) => Ok(Golden::Sequence(parse(value)?)),
-        (Some("conv2d"), _) => Ok(Golden::NotCovered("conv2d")),
+        (Some("conv2d"), _) => Ok(Golden::Convolution(parse(value.clone())?, *parse(value)?)),
         (None, Some("ae" | "clf")) => {
             let trajectory: Box<Trajectory> = parse(value)?;
             trajectory::check(&trajectory)?;

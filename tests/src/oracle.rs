@@ -2,6 +2,7 @@
 //! code with core. Comparisons end in numbers that a suite tests as `value <= limit`, so that a NaN fails.
 
 pub mod bench;
+pub mod convolution;
 pub mod network;
 
 use ekfac::{Learner, MatrixMut, MatrixRef, Scalar};

@@ -2,7 +2,7 @@
 //! environment variable `EKFAC_GOLDEN` names. `cargo test golden -- --nocapture` shows the margins.
 
 use ekfac_tests::golden::{
-    Golden, GoldenFile, LinearCase, classify, committed_folder, extra_folder,
+    Golden, GoldenFile, LinearCase, classify, committed_folder, convolution, extra_folder,
     linear::{Basis, Case, EXACT},
     measure::{Measure, Report, distance},
     read_folder, sequence, trajectory,
@@ -22,6 +22,14 @@ fn add(report: &mut Report, file: &GoldenFile) {
             let narrow = case.measures_f32();
             if !narrow.is_empty() {
                 report.add("linear in f32", &name, narrow);
+            }
+        }
+        Golden::Convolution(golden, geometry) => {
+            let case = convolution::Case::new(golden, *geometry);
+            report.add("conv2d", &name, case.measures());
+            let narrow = case.measures_f32();
+            if !narrow.is_empty() {
+                report.add("conv2d in f32", &name, narrow);
             }
         }
         Golden::Sequence(golden) => report.add("linear_sequence", &name, sequence::measures(golden)),
@@ -49,7 +57,7 @@ fn check_folder(folder: &Path) -> Report {
 fn committed_golden_vectors_agree() {
     let report = check_folder(&committed_folder());
     for (kind, count) in
-        [("linear", 13), ("linear_sequence", 1), ("trajectory clf", 3), ("not covered yet: conv2d", 2)]
+        [("linear", 13), ("linear_sequence", 1), ("trajectory clf", 3), ("conv2d", 2), ("conv2d in f32", 2)]
     {
         assert_eq!(report.count(kind), count, "files of the kind {kind}");
     }

@@ -2,13 +2,15 @@
 //! a worker that leaves every state valid.
 
 use ekfac::{
-    Activation, Blend, Config, Coordinates, Dense, Error, Kernels, Learner, Loss, MatrixMut, MatrixRef, Net,
-    Reference, Scalar, Targets, net::dense_layers,
+    Activation, Blend, Config, Coordinates, Dense, Error, Kernels, LayerMut, Learner, Loss, MatrixMut,
+    MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, Targets, net::dense_layers,
 };
 use ekfac_std::{
     DeterministicKernels, FaerKernels, Mode, Network,
     kernels::{ThreadPool, ThreadPoolBuilder, Threaded},
 };
+use ekfac_tests::{oracle::relative_difference, random::Draws};
+use nalgebra::DMatrix;
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
@@ -295,4 +297,26 @@ fn parameter_coordinates_keep_cores_bits_as_well() {
         learner.state().to_vec()
     };
     assert!(run(&Threaded::new(DeterministicKernels, pool(3))) == run(&Reference));
+}
+
+/// A workspace has more words than any one matrix in it, and faer wants slices of exactly a matrix's length.
+#[test]
+fn a_preconditioner_runs_on_faer() {
+    let (shape, mut draws) = (Shape::new(40, 30), Draws::new(4));
+    let (a, g, gradient) = (draws.matrix(40, 20), draws.matrix(30, 20), draws.matrix(30, 41));
+    let (config, faer) = (Config::<f64>::paper(0.1, 1e-2, 1), FaerKernels::<f64>::new());
+    let kernels: [&dyn Kernels<f64>; 2] = [&Reference, &faer];
+    let [expected, found] = kernels.map(|kernels| {
+        let (mut state, mut progress) = (vec![0.0; shape.words()], Progress::new(0));
+        let mut workspace = vec![0.0; Preconditioner::<f64>::workspace_words(&shape, 20)];
+        let layer = LayerMut::new(shape, &mut state).unwrap();
+        let mut layer =
+            Preconditioner::new(layer, &config, &mut progress, &mut workspace).with_kernels(kernels);
+        layer.observe((&a).into(), (&g).into()).unwrap();
+        let mut natural = DMatrix::zeros(30, 41);
+        layer.precondition((&gradient).into(), (&mut natural).into()).unwrap();
+        natural
+    });
+    let error = relative_difference(&found, &expected);
+    assert!(error <= 1e-9, "{error:e}");
 }

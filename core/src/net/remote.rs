@@ -68,6 +68,18 @@ pub fn step<T: Scalar, B: Body<T>>(
 ) -> Result<Step<T>, Error> {
     config.check()?;
     let batch = examples(net, inputs, &targets)?;
+    step_checked(body, config, progress, inputs, targets, batch)
+}
+
+/// The same on a batch of N that has been checked, whatever kind of network it is for.
+pub(crate) fn step_checked<T: Scalar, B: Body<T>>(
+    body: &mut B,
+    config: &Config<T>,
+    progress: &mut Progress<T>,
+    inputs: &[T],
+    targets: Targets<'_, T>,
+    batch: usize,
+) -> Result<Step<T>, Error> {
     body.forward(batch);
     let loss = body.loss(targets, batch) / T::from_usize(batch);
     let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio: None };

@@ -18,15 +18,15 @@ pub const EXACT: f64 = 1e-9;
 pub const CLEAR_GAP: f64 = 1e-3;
 
 /// The error of a value that the file leaves undefined: none as long as the value is finite.
-fn undefined(found: f64) -> f64 {
+pub(super) fn undefined(found: f64) -> f64 {
     if found.is_finite() { 0.0 } else { f64::INFINITY }
 }
 
 /// The range of the damped scalings.
 #[derive(Clone, Copy)]
-struct Damped {
-    least: f64,
-    largest: f64,
+pub(super) struct Damped {
+    pub(super) least: f64,
+    pub(super) largest: f64,
 }
 
 /// A static case as matrices, one column an example.
@@ -228,7 +228,6 @@ impl<'a> Case<'a> {
         Damped { least: of(a.min(), b.min()), largest: of(a.max(), b.max()) }
     }
 
-    /// A preconditioned gradient against a golden one.
     fn natural<T: Scalar>(
         &self,
         what: &str,
@@ -237,15 +236,7 @@ impl<'a> Case<'a> {
         tolerance: f64,
         damped: Damped,
     ) -> Measure {
-        let (error, size) = (distance(found, expected, 0.0), expected.norm().max(f64::MIN_POSITIVE));
-        // D = K / S: the rounding of K counts, and that of S times D in the reference, whose S is not graded.
-        let (here, there) = (T::EPSILON.to_f64() * self.scale, f64::EPSILON * damped.largest * size);
-        let rounding = 16.0 * (here + there) / damped.least / size;
-        if error > tolerance && rounding > tolerance {
-            // With so much noise allowed the error says nothing; its share of the noise does.
-            return Measure::new(&format!("{what}, by rounding"), error / rounding, 1.0);
-        }
-        Measure::new(what, error, tolerance)
+        natural::<T>(what, found, expected, tolerance, damped, self.scale)
     }
 
     /// |F|, |F - F_EKFAC| and |F - F_KFAC|, squared, from the layer's own bases and scalings and examples projected here.
@@ -268,6 +259,26 @@ impl<'a> Case<'a> {
         .map(|(what, found, norm)| Measure::new(what, difference(found, norm.powi(2), floor), EXACT))
         .into()
     }
+}
+
+/// A preconditioned gradient against a golden one; `scale` is what the gradient would be without cancellation.
+pub(super) fn natural<T: Scalar>(
+    what: &str,
+    found: &DMatrix<f64>,
+    expected: &DMatrix<f64>,
+    tolerance: f64,
+    damped: Damped,
+    scale: f64,
+) -> Measure {
+    let (error, size) = (distance(found, expected, 0.0), expected.norm().max(f64::MIN_POSITIVE));
+    // D = K / S: the rounding of K counts, and that of S times D in the reference, whose S is not graded.
+    let (here, there) = (T::EPSILON.to_f64() * scale, f64::EPSILON * damped.largest * size);
+    let rounding = 16.0 * (here + there) / damped.least / size;
+    if error > tolerance && rounding > tolerance {
+        // With so much noise allowed the error says nothing; its share of the noise does.
+        return Measure::new(&format!("{what}, by rounding"), error / rounding, 1.0);
+    }
+    Measure::new(what, error, tolerance)
 }
 
 /// |F|^2 = (1/N^2) sum_ij ((g_i . g_j) (a_i . a_j))^2.

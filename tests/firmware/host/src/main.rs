@@ -4,7 +4,7 @@
 
 mod check;
 
-use ekfac_workload::{CASES, SMALL_CASES, learner, resume};
+use ekfac_workload::{CASES, CONVOLUTION_CASES, SMALL_CASES, learner, resume};
 use std::{env, error::Error, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    for case in SMALL_CASES.iter().chain(CASES) {
+    for case in SMALL_CASES.iter().chain(CASES).chain(CONVOLUTION_CASES) {
         let digest = (case.run)().map_err(|error| format!("{}: {error:?}", case.name))?;
         println!("digest\t{}\t{:016x}", case.name, digest.0);
     }

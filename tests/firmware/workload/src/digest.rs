@@ -4,10 +4,10 @@
 //! the state at the end (weights, factors, bases, scalings, velocity), all counters, and a prediction.
 //! The cases reach every activation, loss, estimator and refresh.
 
-use crate::Draws;
+use crate::{Draws, convolution};
 use ekfac::{
-    Activation, Adaptation, Averaging, Config, Dense, Error, Fisher, Learner, Loss, Net, Outcome, Scalar,
-    Targets,
+    Activation, Adaptation, Averaging, Config, Dense, Error, Fisher, Learner, Loss, Net, Outcome, Progress,
+    Scalar, Targets,
 };
 
 /// Steps of a case.
@@ -78,6 +78,9 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// Cases of convolutions, in a program of their own.
+pub const CONVOLUTION_CASES: &[Case] = &[Case { name: "convolutions", run: convolution::learn }];
+
 const SMALL: Net<'static> = Net::new(&ekfac::layers![8 => 4 Tanh => 2 Identity], Loss::SoftmaxCrossEntropy);
 const MIDDLE: Net<'static> = Net::new(&ekfac::layers![16 => 8 Relu => 4 Identity], Loss::SoftmaxCrossEntropy);
 const DEEP_LAYERS: [Dense; 3] = ekfac::layers![6 => 5 Gelu => 4 Sigmoid => 3 LeakyRelu];
@@ -144,21 +147,25 @@ fn learn<T: Scalar>(
             digest.number(learner.rotate(3)?);
         }
     }
-    let progress = *learner.progress();
     digest.scalars(learner.state());
+    count(&mut digest, learner.progress());
+    let input = inputs.get(..width).unwrap_or_default();
+    digest.scalars(learner.predict(input)?);
+    Ok(digest)
+}
+
+/// Takes all counters and running means in.
+pub(crate) fn count<T: Scalar>(digest: &mut Digest, progress: &Progress<T>) {
     digest.scalars(&[progress.mean_loss, progress.mean_length, progress.damping_multiplier]);
     for count in [progress.steps, progress.examples, progress.skipped, progress.degraded, progress.rotations]
     {
         digest.number(count);
     }
     digest.number(progress.operations);
-    let input = inputs.get(..width).unwrap_or_default();
-    digest.scalars(learner.predict(input)?);
-    Ok(digest)
 }
 
 /// Uneven inputs, and targets that can be learnt from them.
-fn example<T: Scalar>(draws: &mut Draws, loss: Loss, input: &mut [T], target: &mut [T]) {
+pub(crate) fn example<T: Scalar>(draws: &mut Draws, loss: Loss, input: &mut [T], target: &mut [T]) {
     let common = draws.uniform();
     let mut sum = 0.0_f32;
     for (index, value) in input.iter_mut().enumerate() {

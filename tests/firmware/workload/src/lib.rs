@@ -2,10 +2,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod convolution;
 mod digest;
 pub mod learner;
 mod random;
 pub mod resume;
 
-pub use digest::{CASES, Case, Digest, SMALL_CASES, STEPS};
+pub use digest::{CASES, CONVOLUTION_CASES, Case, Digest, SMALL_CASES, STEPS};
 pub use random::Draws;

@@ -1,0 +1,283 @@
+//! Networks of convolutions, and the memory of one that learns.
+//!
+//! ```text
+//! z_l = layer l of h_(l-1) at every location,   h_l = activation(z_l),   loss(h_L, target)
+//! state      for each layer: W of all groups | their states ([`Convolution::state_words`])
+//! workspace  for each layer: h, z, g, g_Fisher (m T N each, all groups) | K of all groups
+//!            then scratch shared by all: the largest 2 m n + 2 (m + n) columns
+//! ```
+//!
+//! A dense layer on a flattened map is [`ConvolutionLayer::dense`]: one location, whose image is the map as it lies. *Invariant*: a
+//! net is plain data, and its words are known at compile time. *Cost*: as above. *Failure*: [`ConvolutionNet::check`].
+
+use super::{Convolution, Pooling, room::scratch_words};
+use crate::{
+    Activation, Error, LayerMut, Loss, Scalar,
+    carve::{Carver, cut},
+    error::expect_length,
+};
+
+/// A convolution and its activation, or a pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConvolutionLayer {
+    convolution: Convolution,
+    pooling: Option<Pooling>,
+    activation: Activation,
+}
+
+impl ConvolutionLayer {
+    /// A convolution with this activation.
+    pub const fn new(convolution: Convolution, activation: Activation) -> Self {
+        Self { convolution, pooling: None, activation }
+    }
+
+    /// A dense layer with a bias.
+    pub const fn dense(inputs: usize, outputs: usize, activation: Activation) -> Self {
+        Self::new(Convolution::sequence(inputs, 1, outputs), activation)
+    }
+
+    /// Pooling under the windows of a depthwise geometry ([`Convolution::depthwise`]), whose bias and stride are as for a
+    /// convolution: no bias is added, and a stride of the kernel's size makes windows that do not overlap.
+    ///
+    /// ```
+    /// use ekfac::convolution::{Axis, Convolution, ConvolutionLayer, Pooling};
+    /// const HALVED: Axis = Axis::new(8, 2).stride(2);
+    /// const LAYER: ConvolutionLayer = ConvolutionLayer::pool(Pooling::Max, Convolution::depthwise(6, [HALVED; 2]));
+    /// assert_eq!((LAYER.convolution().output_words(), LAYER.parameters()), (6 * 4 * 4, 0));
+    /// ```
+    pub const fn pool(pooling: Pooling, windows: Convolution) -> Self {
+        Self { convolution: windows, pooling: Some(pooling), activation: Activation::Identity }
+    }
+
+    /// Its convolution, or the windows of its pooling.
+    pub const fn convolution(&self) -> &Convolution {
+        &self.convolution
+    }
+
+    /// Its activation.
+    pub const fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// Its pooling, if it is one.
+    pub const fn pooling(&self) -> Option<Pooling> {
+        self.pooling
+    }
+
+    /// The number of its weights.
+    pub const fn parameters(&self) -> usize {
+        if self.pooling.is_some() { 0 } else { self.convolution.parameters() }
+    }
+
+    /// Groups with weights and a state.
+    pub(super) const fn groups(&self) -> usize {
+        if self.pooling.is_some() { 0 } else { self.convolution.group_count() }
+    }
+
+    const fn group_words(&self) -> usize {
+        if self.pooling.is_some() { 0 } else { self.convolution.state_words() }
+    }
+
+    const fn state_words(&self) -> usize {
+        self.parameters().saturating_add(self.group_words())
+    }
+
+    const fn room_words(&self, capacity: usize) -> usize {
+        let maps = self.convolution.output_words().saturating_mul(4).saturating_mul(capacity);
+        maps.saturating_add(self.parameters())
+    }
+}
+
+/// A network: layers that follow one another, and a loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvolutionNet<'a> {
+    layers: &'a [ConvolutionLayer],
+    loss: Loss,
+}
+
+impl<'a> ConvolutionNet<'a> {
+    /// A network over layers, input first.
+    pub const fn new(layers: &'a [ConvolutionLayer], loss: Loss) -> Self {
+        Self { layers, loss }
+    }
+
+    /// The layers, input first.
+    pub const fn layers(&self) -> &'a [ConvolutionLayer] {
+        self.layers
+    }
+
+    /// The loss.
+    pub const fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    /// Values of an input.
+    pub const fn inputs(&self) -> usize {
+        match self.layers {
+            [first, ..] => first.convolution.input_words(),
+            [] => 0,
+        }
+    }
+
+    /// Values of an output.
+    pub const fn outputs(&self) -> usize {
+        match self.layers {
+            [.., last] => last.convolution.output_words(),
+            [] => 0,
+        }
+    }
+
+    /// Words of weights and layer states.
+    pub const fn state_words(&self) -> usize {
+        let (mut words, mut rest) = (0_usize, self.layers);
+        while let [first, tail @ ..] = rest {
+            words = words.saturating_add(first.state_words());
+            rest = tail;
+        }
+        words
+    }
+
+    /// Words of everything a [`ConvolutionLearner`](super::ConvolutionLearner) needs for batches of up to `capacity` examples,
+    /// with blocks of so many columns, at least one.
+    pub const fn words(&self, capacity: usize, columns: usize) -> usize {
+        let rooms = self.room_words(capacity);
+        self.state_words().saturating_add(rooms).saturating_add(self.scratch_words(columns))
+    }
+
+    const fn room_words(&self, capacity: usize) -> usize {
+        let (mut words, mut rest) = (0_usize, self.layers);
+        while let [first, tail @ ..] = rest {
+            words = words.saturating_add(first.room_words(capacity));
+            rest = tail;
+        }
+        words
+    }
+
+    const fn scratch_words(&self, columns: usize) -> usize {
+        let (mut words, mut rest) = (0_usize, self.layers);
+        while let [first, tail @ ..] = rest {
+            let own = if first.groups() > 0 { scratch_words(&first.convolution.shape(), columns) } else { 0 };
+            words = if own > words { own } else { words };
+            rest = tail;
+        }
+        words
+    }
+
+    /// Refuses a network without layers or weights, with a bad layer, with sizes that do not meet, or with a bad loss.
+    ///
+    /// # Errors
+    /// Those of [`Convolution::check`], [`Error::Empty`], [`Error::Length`], [`Error::OutOfRange`].
+    pub fn check(&self) -> Result<(), Error> {
+        if self.layers.is_empty() {
+            return Err(Error::Empty { argument: "layers" });
+        }
+        let mut width = self.inputs();
+        for layer in self.layers {
+            layer.convolution.check()?;
+            if layer.pooling.is_some() && !layer.convolution.is_depthwise() {
+                return Err(Error::OutOfRange { argument: "groups", index: 0 });
+            }
+            expect_length("layer inputs", width, layer.convolution.input_words())?;
+            width = layer.convolution.output_words();
+        }
+        if self.layers.iter().all(|layer| layer.groups() == 0) {
+            return Err(Error::Empty { argument: "weights" });
+        }
+        self.loss.check()
+    }
+}
+
+/// The buffer of a learner.
+pub(super) struct Memory<'a, T> {
+    layers: &'a [ConvolutionLayer],
+    capacity: usize,
+    pub(super) state: &'a mut [T],
+    rooms: &'a mut [T],
+    scratch: &'a mut [T],
+}
+
+/// The slices of one layer, for N examples.
+pub(super) struct Slot<'m, T> {
+    pub(super) layer: &'m ConvolutionLayer,
+    pub(super) weights: &'m mut [T],
+    pub(super) state: &'m mut [T],
+    pub(super) outputs: &'m mut [T],
+    pub(super) pre_activations: &'m mut [T],
+    pub(super) gradients: &'m mut [T],
+    pub(super) fisher_gradients: &'m mut [T],
+    pub(super) mean_gradient: &'m mut [T],
+}
+
+impl<'a, T: Scalar> Memory<'a, T> {
+    pub(super) fn new(
+        net: &ConvolutionNet<'a>,
+        capacity: usize,
+        columns: usize,
+        buffer: &'a mut [T],
+    ) -> Result<Self, Error> {
+        let mut carver = Carver::new(buffer, "memory", net.words(capacity, columns));
+        let state = carver.take(net.state_words())?;
+        let rooms = carver.take(net.room_words(capacity))?;
+        let scratch = carver.take(net.scratch_words(columns))?;
+        Ok(Self { layers: net.layers, capacity, state, rooms, scratch })
+    }
+
+    /// The first view of a fresh state writes its bases; later ones write nothing.
+    pub(super) fn start(&mut self) -> Result<(), Error> {
+        for slot in self.slots(0).0 {
+            let shape = slot.layer.convolution.shape();
+            for words in slot.state.chunks_exact_mut(shape.words().max(1)) {
+                LayerMut::new(shape, words)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The slots of all layers for N examples, input to output, all borrowed at once, and the shared scratch.
+    pub(super) fn slots(&mut self, batch: usize) -> (Slots<'_, T>, &mut [T]) {
+        let Self { layers, capacity, .. } = *self;
+        (Slots { layers, capacity, batch, state: self.state, rooms: self.rooms }, self.scratch)
+    }
+}
+
+/// Walks the slots. Ends early only on a buffer that is too short, which [`Memory::new`] has ruled out.
+pub(super) struct Slots<'m, T> {
+    layers: &'m [ConvolutionLayer],
+    capacity: usize,
+    batch: usize,
+    state: &'m mut [T],
+    rooms: &'m mut [T],
+}
+
+impl<'m, T> Iterator for Slots<'m, T> {
+    type Item = Slot<'m, T>;
+
+    fn next(&mut self) -> Option<Slot<'m, T>> {
+        let (layer, rest) = self.layers.split_first()?;
+        self.layers = rest;
+        let (parameters, words) = (layer.parameters(), layer.convolution.output_words());
+        let (capacity, batch) = (self.capacity, self.batch);
+        let (weights, state) =
+            (cut(&mut self.state, parameters)?, cut(&mut self.state, layer.group_words())?);
+        let mut maps = || cut(&mut self.rooms, words * capacity)?.get_mut(..words * batch);
+        let (outputs, pre_activations) = (maps()?, maps()?);
+        let (gradients, fisher_gradients) = (maps()?, maps()?);
+        let mean_gradient = cut(&mut self.rooms, parameters)?;
+        Some(Slot {
+            layer,
+            weights,
+            state,
+            outputs,
+            pre_activations,
+            gradients,
+            fisher_gradients,
+            mean_gradient,
+        })
+    }
+}

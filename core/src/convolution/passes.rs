@@ -1,0 +1,173 @@
+//! The passes of a convolution: pre-activations forward, gradients back to the image, and the mean gradient.
+//!
+//! ```text
+//! forward    z_t = W a_t                 backward   dL/dx = sum_t the patch W^T g_t, added where a_t was read
+//! gradient   G = (1/N) sum_i sum_t g_it a_it^T
+//! ```
+//!
+//! *Cost*: 2 T m n operations an example, group and pass, in blocks of as many locations as the scratch holds; forward and backward
+//! do not depend on how many these are. *Failure*: wrong lengths are errors before any write; values are not looked at.
+
+use super::{Convolution, moments::fill, samples::Samples, walk::blocks};
+use crate::{
+    Error, Kernels, MatrixMut, MatrixRef, Scalar, carve::cut, error::expect_length, kernels::Counted,
+};
+
+impl Convolution {
+    /// z of every image, one a column: [`input_words`](Self::input_words) x N in, [`output_words`](Self::output_words) x N out.
+    /// `weights` are those of all groups; `scratch` has at least [`scratch_words`](Self::scratch_words) of 1.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check), [`Error::Length`]: before any write.
+    ///
+    /// ```
+    /// use ekfac::{MatrixMut, MatrixRef, Reference, convolution::{Axis, Convolution}};
+    /// // The mean of two neighbours, and 1.
+    /// const LAYER: Convolution = Convolution::new_1d(1, Axis::new(4, 2), 1);
+    /// let image = nalgebra::matrix![1.0; 3.0; 5.0; 9.0];
+    /// let mut out = nalgebra::SMatrix::<f64, 3, 1>::zeros();
+    /// let (images, out_view) = (MatrixRef::from(&image), MatrixMut::from(&mut out));
+    /// LAYER.forward(&Reference, &[0.5, 0.5, 1.0], images, out_view, &mut [0.0; LAYER.scratch_words(2)])?;
+    /// assert_eq!(out, nalgebra::matrix![3.0; 5.0; 8.0]);
+    /// # Ok::<(), ekfac::Error>(())
+    /// ```
+    pub fn forward<T: Scalar>(
+        &self,
+        kernels: &dyn Kernels<T>,
+        weights: &[T],
+        images: MatrixRef<'_, T>,
+        mut out: MatrixMut<'_, T>,
+        scratch: &mut [T],
+    ) -> Result<(), Error> {
+        self.check_pass(weights.len(), scratch.len())?;
+        self.check_batch(images.columns(), (images.rows(), images.columns()), (out.rows(), out.columns()))?;
+        self.forward_counted(&mut Counted::new(kernels), weights, images, out.reborrow(), scratch);
+        Ok(())
+    }
+
+    /// dL/dx of every image from dL/dz, one a column: [`output_words`](Self::output_words) x N in,
+    /// [`input_words`](Self::input_words) x N out.
+    ///
+    /// # Errors
+    /// As for [`forward`](Self::forward).
+    pub fn backward<T: Scalar>(
+        &self,
+        kernels: &dyn Kernels<T>,
+        weights: &[T],
+        gradients: MatrixRef<'_, T>,
+        mut out: MatrixMut<'_, T>,
+        scratch: &mut [T],
+    ) -> Result<(), Error> {
+        self.check_pass(weights.len(), scratch.len())?;
+        let sizes = (gradients.rows(), gradients.columns());
+        self.check_batch(gradients.columns(), (out.rows(), out.columns()), sizes)?;
+        self.backward_counted(&mut Counted::new(kernels), weights, gradients, out.reborrow(), scratch);
+        Ok(())
+    }
+
+    /// The mean gradient (1/N) sum_i sum_t g a^T of the weights of all groups, from images and from the gradients of each
+    /// example's own loss.
+    ///
+    /// # Errors
+    /// As for [`forward`](Self::forward).
+    pub fn mean_gradient<T: Scalar>(
+        &self,
+        kernels: &dyn Kernels<T>,
+        images: MatrixRef<'_, T>,
+        gradients: MatrixRef<'_, T>,
+        out: &mut [T],
+        scratch: &mut [T],
+    ) -> Result<(), Error> {
+        self.check_pass(out.len(), scratch.len())?;
+        let sizes = (gradients.rows(), gradients.columns());
+        self.check_batch(images.columns(), (images.rows(), images.columns()), sizes)?;
+        let (mut counted, parameters) = (Counted::new(kernels), self.shape().parameters());
+        let scale = T::ONE / T::from_usize(images.columns());
+        for (group, out) in out.chunks_exact_mut(parameters.max(1)).enumerate() {
+            let samples = Samples { walk: self.walk(group), images, gradients };
+            samples.sum(&mut counted, None, samples.of(0..images.columns()), scale, out, scratch);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn forward_counted<T: Scalar>(
+        &self,
+        counted: &mut Counted<'_, T>,
+        weights: &[T],
+        images: MatrixRef<'_, T>,
+        mut out: MatrixMut<'_, T>,
+        scratch: &mut [T],
+    ) {
+        let shape = self.shape();
+        let (m, n) = (shape.rows(), shape.columns());
+        for (group, weights) in weights.chunks_exact(shape.parameters().max(1)).enumerate() {
+            let (walk, weights) = (self.walk(group), MatrixRef::over(weights, m, n));
+            for (image, map) in images.iter_columns().zip(out.iter_columns_mut()) {
+                for block in blocks(0..walk.locations(), scratch.len() / (m + n).max(1)) {
+                    let (count, mut rest) = (block.len(), &mut *scratch);
+                    let (Some(patches), Some(z)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
+                    else {
+                        return;
+                    };
+                    fill(block.clone(), patches, n, |location, into| walk.read_patch(image, location, into));
+                    let a = MatrixRef::over(patches, n, count);
+                    counted.product(MatrixMut::over(z, m, count), weights, a, T::ONE, T::ZERO);
+                    let columns = z.chunks_exact(m.max(1));
+                    block.zip(columns).for_each(|(location, z)| walk.write_outputs(z, location, map));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn backward_counted<T: Scalar>(
+        &self,
+        counted: &mut Counted<'_, T>,
+        weights: &[T],
+        gradients: MatrixRef<'_, T>,
+        mut out: MatrixMut<'_, T>,
+        scratch: &mut [T],
+    ) {
+        let shape = self.shape();
+        let (m, n) = (shape.rows(), shape.inputs());
+        out.as_mut_slice().fill(T::ZERO);
+        for (group, weights) in weights.chunks_exact(shape.parameters().max(1)).enumerate() {
+            let (walk, weights) = (self.walk(group), MatrixRef::over(weights, m, n));
+            for (map, image) in gradients.iter_columns().zip(out.iter_columns_mut()) {
+                for block in blocks(0..walk.locations(), scratch.len() / (m + n).max(1)) {
+                    let (count, mut rest) = (block.len(), &mut *scratch);
+                    let (Some(patches), Some(g)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
+                    else {
+                        return;
+                    };
+                    fill(block.clone(), g, m, |location, into| walk.read_outputs(map, location, into));
+                    counted.multiply(patches, weights, g, count, true);
+                    let columns = patches.chunks_exact(n.max(1));
+                    block.zip(columns).for_each(|(location, a)| walk.add_patch(a, location, image));
+                }
+            }
+        }
+    }
+
+    fn check_pass(&self, weights: usize, scratch: usize) -> Result<(), Error> {
+        self.check()?;
+        expect_length("weights", self.parameters(), weights)?;
+        let (expected, found) = (self.scratch_words(1), scratch);
+        if found < expected { Err(Error::Length { argument: "scratch", expected, found }) } else { Ok(()) }
+    }
+
+    /// Refuses sizes, rows and columns, that are not those of N images and N maps.
+    pub(super) fn check_batch(
+        &self,
+        batch: usize,
+        images: (usize, usize),
+        maps: (usize, usize),
+    ) -> Result<(), Error> {
+        if batch == 0 {
+            return Err(Error::Empty { argument: "images" });
+        }
+        expect_length("image rows", self.input_words(), images.0)?;
+        expect_length("map rows", self.output_words(), maps.0)?;
+        expect_length("image columns", batch, images.1)?;
+        expect_length("map columns", batch, maps.1)
+    }
+}

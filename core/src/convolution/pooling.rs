@@ -1,0 +1,116 @@
+//! Pooling: the largest or the mean value of each channel under a sliding window.
+//!
+//! ```text
+//! max        h = max of x under the window         dL/dx = dL/dh at the first place of the maximum
+//! average    h = mean of x under the window        dL/dx = dL/dh over the number of values, at each of them
+//! ```
+//!
+//! The window is a kernel of a depthwise convolution without weights; one as large as the image pools it whole. What lies in the
+//! padding counts for nothing, and a window that sees only padding gives 0. *Invariant*: no state, no memory of the pass forward: the
+//! maximum is looked for again. *Cost*: one comparison or addition for each value under each window. *Failure*: none.
+
+use super::{Convolution, walk::Walk};
+use crate::{MatrixMut, MatrixRef, Scalar};
+
+/// What is taken of the values under a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Pooling {
+    /// The largest.
+    Max,
+    /// The mean.
+    Average,
+}
+
+impl Pooling {
+    /// The pooled values of every image, one a column; the geometry is depthwise.
+    pub(super) fn forward<T: Scalar>(
+        self,
+        windows: &Convolution,
+        images: MatrixRef<'_, T>,
+        mut out: MatrixMut<'_, T>,
+    ) {
+        for channel in 0..windows.group_count() {
+            let walk = windows.walk(channel);
+            for (image, map) in images.iter_columns().zip(out.iter_columns_mut()) {
+                for location in 0..walk.locations() {
+                    let pooled = match self {
+                        Pooling::Max => largest(&walk, image, location).map_or(T::ZERO, |(_, value)| value),
+                        Pooling::Average => {
+                            let (sum, count) = sum(&walk, image, location);
+                            sum / T::from_usize(count.max(1))
+                        }
+                    };
+                    walk.write_outputs(&[pooled], location, map);
+                }
+            }
+        }
+    }
+
+    /// dL/dx of every image from dL/dh.
+    pub(super) fn backward<T: Scalar>(
+        self,
+        windows: &Convolution,
+        images: MatrixRef<'_, T>,
+        gradients: MatrixRef<'_, T>,
+        mut out: MatrixMut<'_, T>,
+    ) {
+        out.as_mut_slice().fill(T::ZERO);
+        for channel in 0..windows.group_count() {
+            let walk = windows.walk(channel);
+            let columns = images.iter_columns().zip(gradients.iter_columns());
+            for ((image, map), below) in columns.zip(out.iter_columns_mut()) {
+                for location in 0..walk.locations() {
+                    let mut gradient = [T::ZERO];
+                    walk.read_outputs(map, location, &mut gradient);
+                    let [gradient] = gradient;
+                    let mut add = |index: usize, gradient: T| {
+                        if let Some(into) = below.get_mut(index) {
+                            *into += gradient;
+                        }
+                    };
+                    match self {
+                        Pooling::Max => {
+                            if let Some((place, _)) = largest(&walk, image, location) {
+                                add(place, gradient);
+                            }
+                        }
+                        Pooling::Average => {
+                            let share = gradient / T::from_usize(sum(&walk, image, location).1.max(1));
+                            walk.each_tap(location, |index| {
+                                if let Some(index) = index {
+                                    add(index, share);
+                                }
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first of the largest values under a window, and where it lies.
+fn largest<T: Scalar>(walk: &Walk, image: &[T], location: usize) -> Option<(usize, T)> {
+    let mut found: Option<(usize, T)> = None;
+    walk.each_tap(location, |index| {
+        if let Some((index, value)) = index.and_then(|index| Some((index, *image.get(index)?)))
+            && found.is_none_or(|(_, most)| value > most)
+        {
+            found = Some((index, value));
+        }
+    });
+    found
+}
+
+/// The sum of the values under a window, and how many there are.
+fn sum<T: Scalar>(walk: &Walk, image: &[T], location: usize) -> (T, usize) {
+    let mut found = (T::ZERO, 0);
+    walk.each_tap(location, |index| {
+        if let Some(value) = index.and_then(|index| image.get(index)) {
+            found = (found.0 + *value, found.1 + 1);
+        }
+    });
+    found
+}

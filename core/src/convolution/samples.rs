@@ -1,0 +1,180 @@
+//! What the examples of a batch bring to the statistics of one group, read and summed a block of columns at a time.
+//!
+//! *Invariant*: a sum over samples is one over blocks in their order, and a block is as long as the scratch allows: the same
+//! scratch, the same bits. *Cost*: that of the products, and of [`walk`](super::walk). *Failure*: none; scratch that is too short
+//! leaves the sum out, which the callers' checks rule out.
+
+use super::{
+    Sharing,
+    moments::{fill, measure, open},
+    walk::{Walk, blocks},
+};
+use crate::{Blend, LayerMut, MatrixMut, MatrixRef, Scalar, carve::cut, factor::FactorMut, kernels::Counted};
+use core::ops::Range;
+
+/// Images and gradients, one example a column, and the walk over them. Sample e T + t is location t of example e.
+pub(super) struct Samples<'a, T> {
+    pub(super) walk: Walk,
+    pub(super) images: MatrixRef<'a, T>,
+    pub(super) gradients: MatrixRef<'a, T>,
+}
+
+impl<T: Scalar> Samples<'_, T> {
+    fn examples(&self) -> usize {
+        self.images.columns()
+    }
+
+    /// The samples of some examples.
+    pub(super) fn of(&self, examples: Range<usize>) -> Range<usize> {
+        examples.start * self.walk.locations()..examples.end * self.walk.locations()
+    }
+
+    fn place(&self, sample: usize) -> (usize, usize) {
+        let locations = self.walk.locations().max(1);
+        (sample / locations, sample % locations)
+    }
+
+    fn read_patch(&self, sample: usize, into: &mut [T]) {
+        let (example, location) = self.place(sample);
+        self.walk.read_patch(self.images.column(example).unwrap_or_default(), location, into);
+    }
+
+    fn read_gradient(&self, sample: usize, into: &mut [T]) {
+        let (example, location) = self.place(sample);
+        self.walk.read_outputs(self.gradients.column(example).unwrap_or_default(), location, into);
+    }
+
+    /// Blends mean_i sum_t a a^T into C_A, or the moment of the mean patches.
+    pub(super) fn measure_input(
+        &self,
+        counted: &mut Counted<'_, T>,
+        factor: &mut FactorMut<'_, T>,
+        sharing: Sharing,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let each = T::ONE / T::from_usize(self.examples().max(1));
+        match sharing {
+            Sharing::Expand => {
+                let samples = self.of(0..self.examples()).len();
+                let read = |sample, into: &mut [T]| self.read_patch(sample, into);
+                measure(factor, counted, samples, each, blend, read, scratch);
+            }
+            Sharing::Reduce => {
+                counted.add(self.of(0..self.examples()).len() * self.walk.columns());
+                let read = |example, into: &mut [T]| {
+                    self.walk.read_mean_patch(self.images.column(example).unwrap_or_default(), into);
+                };
+                measure(factor, counted, self.examples(), each, blend, read, scratch);
+            }
+        }
+    }
+
+    /// Blends the mean of g g^T over examples and locations into C_B, or the moment of the summed gradients.
+    pub(super) fn measure_output(
+        &self,
+        counted: &mut Counted<'_, T>,
+        factor: &mut FactorMut<'_, T>,
+        sharing: Sharing,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let samples = self.of(0..self.examples()).len();
+        match sharing {
+            Sharing::Expand => {
+                let each = T::ONE / T::from_usize(samples.max(1));
+                let read = |sample, into: &mut [T]| self.read_gradient(sample, into);
+                measure(factor, counted, samples, each, blend, read, scratch);
+            }
+            Sharing::Reduce => {
+                counted.add(samples * self.walk.rows());
+                let each = T::ONE / T::from_usize(self.examples().max(1));
+                let read = |example, into: &mut [T]| {
+                    self.walk.read_summed_outputs(self.gradients.column(example).unwrap_or_default(), into);
+                };
+                measure(factor, counted, self.examples(), each, blend, read, scratch);
+            }
+        }
+    }
+
+    /// Blends mean_i (U_B^T G_i U_A)^2 into S.
+    pub(super) fn measure_scalings(
+        &self,
+        counted: &mut Counted<'_, T>,
+        layer: &mut LayerMut<'_, T>,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let parameters = layer.shape().parameters();
+        let share = open(blend, layer.scalings_mut().as_mut_slice());
+        let each = share / T::from_usize(self.examples().max(1));
+        let Some((seen, rest)) = scratch.split_at_mut_checked(parameters) else { return };
+        for example in 0..self.examples() {
+            self.gradient_in_basis(counted, layer, self.of(example..example + 1), T::ONE, seen, rest);
+            let mut scalings = layer.scalings_mut();
+            let scalings = scalings.as_mut_slice().iter_mut();
+            scalings.zip(&*seen).for_each(|(s, k)| *s += each * (*k * *k));
+        }
+        counted.add(3 * parameters * self.examples());
+    }
+
+    /// out = scale U_B^T [sum g a^T] U_A, m x n: the samples are projected, or the sum is turned, whichever is less work.
+    pub(super) fn gradient_in_basis(
+        &self,
+        counted: &mut Counted<'_, T>,
+        layer: &LayerMut<'_, T>,
+        samples: Range<usize>,
+        scale: T,
+        out: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let (m, n) = (layer.shape().rows(), layer.shape().columns());
+        let squares = m.saturating_mul(m).saturating_add(n.saturating_mul(n));
+        let turning = m.saturating_mul(n).saturating_mul(m.saturating_add(n));
+        if samples.len().saturating_mul(squares) < turning {
+            return self.sum(counted, Some(layer), samples, scale, out, scratch);
+        }
+        let Some((turned, rest)) = scratch.split_at_mut_checked(m * n) else { return };
+        self.sum(counted, None, samples, scale, out, rest);
+        let bases = layer.bases();
+        counted.multiply(turned, bases.output, out, n, true);
+        let turned = MatrixRef::over(turned, m, n);
+        counted.product(MatrixMut::over(out, m, n), turned, bases.input, T::ONE, T::ZERO);
+    }
+
+    /// out = scale sum g a^T, or the same of the samples projected.
+    pub(super) fn sum(
+        &self,
+        counted: &mut Counted<'_, T>,
+        projecting: Option<&LayerMut<'_, T>>,
+        samples: Range<usize>,
+        scale: T,
+        out: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let (m, n) = (self.walk.rows(), self.walk.columns());
+        out.fill(T::ZERO);
+        let each = (m + n) * if projecting.is_some() { 2 } else { 1 };
+        for block in blocks(samples, scratch.len() / each.max(1)) {
+            let (count, mut rest) = (block.len(), &mut *scratch);
+            let (Some(patches), Some(gradients)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
+            else {
+                return;
+            };
+            fill(block.clone(), patches, n, |sample, into| self.read_patch(sample, into));
+            fill(block, gradients, m, |sample, into| self.read_gradient(sample, into));
+            let (mut a, mut g) = (patches, gradients);
+            if let Some(layer) = projecting {
+                let (Some(patches), Some(gradients)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
+                else {
+                    return;
+                };
+                layer.input_factor().project(counted, a, n, count, patches);
+                layer.output_factor().project(counted, g, m, count, gradients);
+                (a, g) = (patches, gradients);
+            }
+            let (a, g) = (MatrixRef::over(a, n, count), MatrixRef::over(g, m, count));
+            counted.product_right_transposed(MatrixMut::over(out, m, n), g, a, scale, T::ONE);
+        }
+    }
+}
