@@ -271,9 +271,10 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         threshold: T,
         budget: Budget,
     ) -> Walked {
-        self.rotate_by(threshold, budget, |covariance, basis, pair| {
-            turn_all(covariance, basis.words, basis.size, companions, pair);
-            restore(basis.words, basis.size, basis.care);
+        let size = self.size;
+        self.rotate_by(threshold, budget, |covariance, basis, care, pair| {
+            turn_all(covariance, basis, size, companions, pair);
+            restore(basis, size, care);
         })
     }
 
@@ -287,12 +288,12 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         threshold: T,
         budget: Budget,
     ) -> Walked {
-        let walked = self.rotate_by(threshold, budget, |covariance, basis, pair| {
-            let rotation = annihilate(covariance, basis.size, pair);
-            waiting.turn(basis, companions, pair, &rotation);
+        let size = self.size;
+        let walked = self.rotate_by(threshold, budget, |covariance, words, care, pair| {
+            let rotation = annihilate(covariance, size, pair);
+            waiting.turn(&mut Basis { words, size, care }, companions, pair, &rotation);
         });
         let mut care = self.cursor(Place::Orthogonality);
-        let size = self.size;
         waiting.finish(&mut Basis { words: self.parts().basis, size, care: &mut care }, companions);
         self.set_cursor(Place::Orthogonality, care.normal(size + 1));
         walked
@@ -304,17 +305,16 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         &mut self,
         threshold: T,
         budget: Budget,
-        mut turn: impl FnMut(&mut [T], &mut Basis<'_, T>, (usize, usize)),
+        mut turn: impl FnMut(&mut [T], &mut [T], &mut Cursor, (usize, usize)),
     ) -> Walked {
         // In a null space the entries are rounding of the larger ones, and rotating them would waste the budget.
         let floor = T::EPSILON * self.as_ref().trace();
         let (mut walk, mut care) = (self.cursor(Place::Walk), self.cursor(Place::Orthogonality));
         let size = self.size;
         let Parts { covariance, basis, .. } = self.parts();
-        let mut basis = Basis { words: basis, size, care: &mut care };
         let (negligible, mut walked) = (Negligible { threshold, floor }, Walked { rotations: 0, checks: 0 });
         while let Some(pair) = jacobi::seek(covariance, size, &mut walk, negligible, budget, &mut walked) {
-            turn(covariance, &mut basis, pair);
+            turn(covariance, basis, &mut care, pair);
         }
         self.set_cursor(Place::Walk, walk.normal(size));
         self.set_cursor(Place::Orthogonality, care.normal(size + 1));
@@ -339,6 +339,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
 }
 
 /// U, with the place of the care for its orthogonality.
+#[cfg(feature = "large")]
 #[derive(Debug)]
 pub(crate) struct Basis<'b, T> {
     words: &'b mut [T],
@@ -346,19 +347,17 @@ pub(crate) struct Basis<'b, T> {
     care: &'b mut Cursor,
 }
 
+#[cfg(feature = "large")]
 impl<T: Scalar> Basis<'_, T> {
-    #[cfg(feature = "large")]
     pub(crate) fn reborrow(&mut self) -> Basis<'_, T> {
         Basis { words: self.words, size: self.size, care: self.care }
     }
 
-    #[cfg(feature = "large")]
     pub(crate) fn words(&self) -> usize {
         self.words.len()
     }
 
     /// Turns columns p < q, and pays for one pair's care.
-    #[cfg(feature = "large")]
     #[inline(always)]
     pub(crate) fn turn_as<const INLINED: bool>(&mut self, p: usize, q: usize, rotation: &Rotation<T>) {
         Companion::columns(self.words, self.size, Turn::Linear).turn_as::<INLINED>(p, q, rotation);

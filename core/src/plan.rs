@@ -15,7 +15,7 @@ use crate::{
     step::{Rooms, Run, SURVEY, Stages, opened},
 };
 
-/// The damping of a layer, with the mean of S that was noted last ([`Marks::note_mean_scaling`]).
+/// The damping of a layer, with the mean of S that was noted last ([`Marks::note_mean_scaling`](crate::marks::Marks::note_mean_scaling)).
 pub fn damping_of<T: Scalar>(
     room: &mut impl Stages<T>,
     config: &Config<T>,

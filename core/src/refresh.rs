@@ -146,13 +146,13 @@ fn checks(size: usize, examples: usize) -> u32 {
 pub(crate) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
-    later: &mut Later<'_, T>,
+    mut later: Later<'_, T>,
     effort: &Effort<T>,
 ) -> Effect {
     let mut effect = Effect { rotations: 0, operations: 0, failed: false };
     if layer.factors_are_sound() {
-        one_side(layer, in_flight, later, (Side::Input, effort), &mut effect);
-        one_side(layer, in_flight, later, (Side::Output, effort), &mut effect);
+        one_side(layer, in_flight, later.reborrow(), Side::Input, effort, &mut effect);
+        one_side(layer, in_flight, later, Side::Output, effort, &mut effect);
     } else {
         layer.marks().forget_factors();
         effect.failed = true;
@@ -215,8 +215,9 @@ fn turning<'x, T: Scalar>(
 fn one_side<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
-    later: &mut Later<'_, T>,
-    (side, effort): (Side, &Effort<T>),
+    mut later: Later<'_, T>,
+    side: Side,
+    effort: &Effort<T>,
     effect: &mut Effect,
 ) {
     let each = each_rotation(layer, in_flight, side);
@@ -264,6 +265,17 @@ impl<'x, T: Scalar> Later<'x, T> {
     #[inline(always)]
     pub(crate) fn new(_kernels: &'x dyn Kernels<T>, _scratch: &'x mut [T]) -> Self {
         Self { nothing: PhantomData }
+    }
+
+    #[cfg(feature = "large")]
+    fn reborrow(&mut self) -> Later<'_, T> {
+        Later { kernels: self.kernels, scratch: self.scratch }
+    }
+
+    #[cfg(not(feature = "large"))]
+    #[inline(always)]
+    fn reborrow(&mut self) -> Later<'_, T> {
+        Later { nothing: PhantomData }
     }
 
     /// A walk over the pairs of a factor, by which all turns.

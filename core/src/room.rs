@@ -146,8 +146,8 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     }
 
     fn refresh(&mut self, counted: &Counted<'_, T>, effort: &Effort<T>) -> Effect {
-        let mut later = Later::new(counted.kernels(), self.scratch);
-        refresh::refresh(&mut self.layer, &mut self.in_flight, &mut later, effort)
+        let later = Later::new(counted.kernels(), self.scratch);
+        refresh::refresh(&mut self.layer, &mut self.in_flight, later, effort)
     }
 
     fn mean_scaling(&mut self) -> T {

@@ -190,8 +190,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
                 InFlight { weights, activations: &mut [], gradients: &mut [], fisher_gradients: &mut [] };
             // A whole sweep may be looked at.
             let effort = Effort::Rotate { rotations: 1, per_line: T::ZERO, examples: usize::MAX, threshold };
-            let mut later = Later::new(self.kernels, &mut []);
-            let effect = refresh::refresh(&mut layer, &mut in_flight, &mut later, &effort);
+            let later = Later::new(self.kernels, &mut []);
+            let effect = refresh::refresh(&mut layer, &mut in_flight, later, &effort);
             done += effect.rotations;
             self.progress.operations = self.progress.operations.saturating_add(effect.operations);
         }
