@@ -218,13 +218,14 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         expect_length("basis rows", self.size, basis.rows())?;
         expect_length("basis columns", self.size, basis.columns())?;
         expect_length("covariance", packed_words(self.size), covariance.len())?;
-        for (argument, values) in [("basis", basis.as_slice()), ("covariance", covariance)] {
+        let basis = basis.whole("basis stride")?;
+        for (argument, values) in [("basis", basis), ("covariance", covariance)] {
             if let Some(index) = crate::guard::first_non_finite(values) {
                 return Err(Error::NonFinite { argument, index });
             }
         }
         let parts = self.parts();
-        parts.basis.iter_mut().zip(basis.as_slice()).for_each(|(into, from)| *into = *from);
+        parts.basis.iter_mut().zip(basis).for_each(|(into, from)| *into = *from);
         parts.covariance.iter_mut().zip(covariance).for_each(|(into, from)| *into = *from);
         Ok(())
     }

@@ -172,11 +172,12 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         expect_length("scalings rows", self.shape.rows(), scalings.rows())?;
         expect_length("scalings columns", self.shape.columns_held(), scalings.columns())?;
         let bad = |s: &T| !(*s >= T::ZERO && s.is_finite());
-        if let Some(index) = scalings.as_slice().iter().position(bad) {
+        let values = scalings.whole("scalings stride")?;
+        if let Some(index) = values.iter().position(bad) {
             return Err(Error::OutOfRange { argument: "scalings", index });
         }
         let into = self.scalings_mut().into_mut_slice();
-        into.iter_mut().zip(scalings.as_slice()).for_each(|(into, from)| *into = *from);
+        into.iter_mut().zip(values).for_each(|(into, from)| *into = *from);
         self.set_mark(Mark::ScalingWeight, T::ONE);
         let mean = self.mean_scaling();
         self.marks().note_mean_scaling(mean);

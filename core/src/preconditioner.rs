@@ -92,7 +92,8 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     /// `gradients` is m x N: the gradient of each example's own loss with respect to its pre-activations.
     ///
     /// # Errors
-    /// [`Error::Length`], [`Error::Empty`], [`Error::OutOfRange`] for a bad setting, all before any write;
+    /// [`Error::Length`], of columns that do not follow one another as well, [`Error::Empty`], [`Error::OutOfRange`] for a bad
+    /// setting, all before any write;
     /// [`Error::RefreshFailed`]. Data that is not finite or too large is [`Outcome::Skipped`], state untouched.
     pub fn observe(
         &mut self,
@@ -108,6 +109,8 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         expect_length("activation rows", shape.inputs(), activations.rows())?;
         expect_length("gradient rows", shape.rows(), gradients.rows())?;
         expect_length("gradient columns", batch, gradients.columns())?;
+        let (activation_values, gradient_values) =
+            (activations.whole("activation stride")?, gradients.whole("gradient stride")?);
         self.check_workspace(batch)?;
         let mut carver = Carver::new(self.workspace, "workspace", Self::workspace_words(&shape, batch));
         let projected_activations = carver.take(shape.columns() * batch)?;
@@ -121,8 +124,8 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
                 gradients: projected_gradients,
                 fisher_gradients: &mut [],
             },
-            activations: activations.as_slice(),
-            gradients: gradients.as_slice(),
+            activations: activation_values,
+            gradients: gradient_values,
             fisher_gradients: &[],
             mean_gradient,
             scratch: carver.rest(),

@@ -94,6 +94,14 @@ impl<'a, T: Scalar> MatrixRef<'a, T> {
         self.data
     }
 
+    /// The elements, of columns that follow one another; `stride` names the distance that is not the number of rows.
+    pub(crate) fn whole(&self, stride: &'static str) -> Result<&'a [T], Error> {
+        if self.columns > 1 {
+            expect_length(stride, self.rows, self.stride)?;
+        }
+        Ok(self.data.get(..self.rows * self.columns).unwrap_or_default())
+    }
+
     /// One element, or `None` outside.
     pub fn get(&self, row: usize, column: usize) -> Option<T> {
         self.column(column)?.get(row).copied()

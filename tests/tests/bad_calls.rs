@@ -5,8 +5,8 @@
 
 use ekfac::{
     Activation, Adaptation, Averaging, Bases, Carry, Clip, Config, Damping, Dense, Error, Estimator,
-    LayerMut, Learner, Loss, MatrixMut, MatrixRef, Net, Preconditioner, Progress, Reference, Refresh, Shape,
-    StaticLayer, Targets, jacobi, jacobi::Limits, net::dense_layers,
+    LayerMut, Learner, Loss, MatrixMut, MatrixRef, Net, Outcome, Preconditioner, Progress, Reference,
+    Refresh, Shape, StaticLayer, Targets, jacobi, jacobi::Limits, net::dense_layers,
 };
 use ekfac_tests::{oracle::bits, random::Draws};
 
@@ -113,6 +113,12 @@ fn loading_checks_lengths_and_numbers_before_any_write() {
         assert!(matches!(layer.load_input_factor(basis, covariance), Err(Error::Length { .. })));
         assert!(matches!(layer.load_output_factor(basis, covariance), Err(Error::Length { .. })));
     }
+    // Columns that lie apart are not read as if they followed one another.
+    let apart = matrix(&ten, 5, 2).block(0..2, 0..2).unwrap();
+    let scalings = matrix(&[0.5; 12], 4, 3).block(0..2, 0..3).unwrap();
+    let named = |argument, expected, found| Err(Error::Length { argument, expected, found });
+    assert_eq!(layer.load_output_factor(apart, &[0.5; 3]), named("basis stride", 2, 5));
+    assert_eq!(layer.load_scalings(scalings), named("scalings stride", 2, 4));
     let factor = layer.input_factor();
     for (rows, columns) in [(3, 2), (2, 3), (1, 9), (0, 0)] {
         let mut out = vec![9.0; rows * columns];
@@ -189,6 +195,21 @@ fn the_preconditioner_checks_its_arguments() {
         assert!(names(outcome.unwrap_err(), name), "{outcome:?} should name {name}");
         assert_eq!((progress, bits(&state)), (Progress::new(0), before.clone()), "{name}");
     }
+    let (mut workspace, mut progress) = (vec![0.0; words], Progress::new(0));
+    let layer = LayerMut::new(shape, &mut state).unwrap();
+    let mut layer = Preconditioner::new(layer, &config, &mut progress, &mut workspace);
+    let (activations, gradients) = (matrix(&values[..12], 3, 4), matrix(&values[..8], 2, 4));
+    // Columns that lie apart, and part of a matrix whose other columns are none of the call's business.
+    let apart = |rows| matrix(&values, 6, 4).block(0..rows, 0..4).unwrap();
+    let named = |argument, expected| Err(Error::Length { argument, expected, found: 6 });
+    assert_eq!(layer.observe(apart(3), gradients), named("activation stride", 3));
+    assert_eq!(layer.observe(activations, apart(2)), named("gradient stride", 2));
+    let mut wide = [0.5; 15];
+    wide[13] = f64::NAN;
+    let four = matrix(&wide, 3, 5).block(0..3, 0..4).unwrap();
+    assert_eq!(layer.observe(four, gradients), Ok(Outcome::Applied));
+    state.fill(0.0);
+    LayerMut::new(shape, &mut state).unwrap();
     let words = Preconditioner::<f64>::workspace_words(&shape, 1);
     let mut infinite = [0.5; 8];
     infinite[5] = f64::INFINITY;
