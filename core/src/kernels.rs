@@ -228,7 +228,7 @@ fn dot_inlined<T: Scalar>(left: &[T], right: &[T]) -> T {
 
 /// The sum of eight accumulators.
 #[inline(always)]
-pub(crate) fn pairwise<T: Scalar>([a, b, c, d, e, f, g, h]: [T; 8]) -> T {
+fn pairwise<T: Scalar>([a, b, c, d, e, f, g, h]: [T; 8]) -> T {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
@@ -246,7 +246,7 @@ pub(crate) fn sum<T: Scalar>(values: &[T]) -> T {
 
 /// |value| or what is larger than it, NaN passed over.
 #[inline(always)]
-pub(crate) fn larger<T: Scalar>(value: T, than: T) -> T {
+fn larger<T: Scalar>(value: T, than: T) -> T {
     let size = value.abs();
     if size > than { size } else { than }
 }

@@ -1,4 +1,5 @@
-//! Any kernels on the threads of a pool: large products are cut by columns or rows of the result.
+//! Any kernels on the threads of a pool: large products are cut by columns or rows of the result, elementwise work by its matrices
+//! or their columns.
 //!
 //! *Invariant*: no sum is cut, so where the kernels inside give each element bits that do not depend on its neighbours
 //! ([`Reference`](ekfac::Reference), [`DeterministicKernels`](super::DeterministicKernels)), any number of threads gives the same.
