@@ -184,11 +184,22 @@ impl<T: Element> Network<T> {
         Self { kernels, ..self }
     }
 
-    /// Lends the network as core's learner; what that changes is kept.
+    /// Lends the network as core's learner; what that changes is kept. On several threads the work is done within the pool, so
+    /// that nothing is handed over to it and waited for at every product.
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn with<R>(
+    pub fn with<R: Send>(
+        &mut self,
+        work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error> + Send,
+    ) -> Result<R, Error> {
+        match self.pool.clone() {
+            Some(pool) => pool.install(|| self.lend(work)),
+            None => self.lend(work),
+        }
+    }
+
+    fn lend<R>(
         &mut self,
         work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>,
     ) -> Result<R, Error> {
@@ -205,7 +216,10 @@ impl<T: Element> Network<T> {
     }
 
     /// The same, where the work is core's alone: a panic can then only come from the kernels, and becomes an error.
-    fn guarded<R>(&mut self, work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>) -> Result<R, Error> {
+    fn guarded<R: Send>(
+        &mut self,
+        work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error> + Send,
+    ) -> Result<R, Error> {
         catch_unwind(AssertUnwindSafe(|| self.with(work))).unwrap_or(Err(Error::KernelsFailed))
     }
 
