@@ -199,10 +199,7 @@ impl<T: Element> Network<T> {
         }
     }
 
-    fn lend<R>(
-        &mut self,
-        work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+    fn lend<R>(&mut self, work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>) -> Result<R, Error> {
         let net = Net::new(&self.layers, self.loss);
         let mut learner = Learner::resume(net, self.config, self.progress, self.capacity, &mut self.memory)?
             .with_kernels(&*self.kernels);
