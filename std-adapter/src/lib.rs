@@ -5,12 +5,14 @@
 pub mod atomic;
 pub mod baselines;
 pub mod checkpoint;
+mod convolution_network;
 pub mod data;
 pub mod eigen;
 pub mod kernels;
 mod memory;
 mod network;
 pub mod offload;
+mod owner;
 #[cfg(feature = "program")]
 pub mod plot;
 pub mod profile;
@@ -18,6 +20,7 @@ pub mod profile;
 pub mod program;
 mod snapshot;
 
+pub use convolution_network::ConvolutionNetwork;
 pub use eigen::{Eigen, Eigensolver, Origin};
 pub use kernels::{DeterministicKernels, FaerKernels, Mode};
 pub use memory::{LayerMemory, NetworkMemory};

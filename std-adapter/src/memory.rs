@@ -4,7 +4,11 @@
 //! sum of all parts is [`Network::bytes`](crate::Network::bytes). *Not counted*: what the kernels borrow within a call (packed copies
 //! of a product's operands, pieces of a result on several threads) and the caller's own data.
 
-use ekfac::{Dense, Error, Loss, Net, shape::packed_words};
+use ekfac::{
+    Dense, Error, Loss, Net, Shape,
+    convolution::{ConvolutionLayer, ConvolutionNet},
+    shape::packed_words,
+};
 
 /// Bytes that one layer needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,22 +62,51 @@ impl NetworkMemory {
     /// That of a network over scalars of `T` for batches of up to `capacity` examples.
     pub(crate) fn of<T>(net: &Net<'_>, capacity: usize) -> Result<Self, Error> {
         net.check()?;
+        let layers = net.layers().iter().map(|layer| {
+            let own = of_layer::<T>(layer.shape(), layer.shape().words(), 1);
+            LayerMemory { workspace: workspace_words(layer, capacity) * size_of::<T>(), ..own }
+        });
+        Self::sum::<T>(net.words(capacity), capacity, layers)
+    }
+
+    /// The same of a network with convolutions, whose scratch has so many columns.
+    pub(crate) fn of_convolutions<T>(
+        net: &ConvolutionNet<'_>,
+        capacity: usize,
+        columns: usize,
+    ) -> Result<Self, Error> {
+        net.check()?;
+        let layers = net.layers().iter().map(|layer| {
+            let shape = layer.convolution().shape();
+            let groups = layer.parameters() / shape.parameters();
+            let words = ConvolutionNet::new(&[*layer], net.loss()).state_words() - layer.parameters();
+            let own = of_layer::<T>(&shape, words.checked_div(groups).unwrap_or(0), groups);
+            LayerMemory { workspace: room_words(layer, capacity) * size_of::<T>(), ..own }
+        });
+        Self::sum::<T>(net.words(capacity, columns), capacity, layers)
+    }
+
+    fn sum<T>(
+        words: usize,
+        capacity: usize,
+        layers: impl Iterator<Item = LayerMemory>,
+    ) -> Result<Self, Error> {
         if capacity == 0 {
             return Err(Error::Empty { argument: "capacity" });
         }
-        let words = net.words(capacity);
         // Beyond half of the address space nothing can be allocated, and the sums below cannot overflow.
         if words > isize::MAX as usize / size_of::<T>() {
             return Err(Error::SizeOverflow { argument: "memory" });
         }
-        let layers: Vec<_> = net.layers().iter().map(|layer| of_layer::<T>(layer, capacity)).collect();
+        let layers: Vec<_> = layers.collect();
         let known: usize = layers.iter().map(LayerMemory::total).sum();
         Ok(Self { layers, scratch: words * size_of::<T>() - known })
     }
 }
 
-fn of_layer<T>(layer: &Dense, capacity: usize) -> LayerMemory {
-    let (shape, bytes) = (layer.shape(), |words: usize| words * size_of::<T>());
+/// Without the workspace: so many blocks of this shape, whose states have so many words each.
+fn of_layer<T>(shape: &Shape, words: usize, blocks: usize) -> LayerMemory {
+    let bytes = |words: usize| words * blocks * size_of::<T>();
     let sides = [shape.columns(), shape.rows()];
     let factors: usize = sides.iter().map(|side| packed_words(*side)).sum();
     let bases: usize = sides.iter().map(|side| side * side).sum();
@@ -84,8 +117,8 @@ fn of_layer<T>(layer: &Dense, capacity: usize) -> LayerMemory {
         bases: bytes(bases),
         scalings: bytes(parameters),
         velocity: bytes(parameters),
-        marks: bytes(shape.words() - factors - bases - 2 * parameters),
-        workspace: bytes(workspace_words(layer, capacity)),
+        marks: bytes(words.saturating_sub(factors + bases + 2 * parameters)),
+        workspace: 0,
     }
 }
 
@@ -94,6 +127,15 @@ fn workspace_words(layer: &Dense, capacity: usize) -> usize {
     let words = |layers: &[Dense]| {
         let net = Net::new(layers, Loss::SquaredError);
         net.words(capacity) - net.state_words()
+    };
+    words(&[*layer; 2]) - words(&[*layer])
+}
+
+/// The same for a convolution or a pooling.
+fn room_words(layer: &ConvolutionLayer, capacity: usize) -> usize {
+    let words = |layers: &[ConvolutionLayer]| {
+        let net = ConvolutionNet::new(layers, Loss::SquaredError);
+        net.words(capacity, 1) - net.state_words()
     };
     words(&[*layer; 2]) - words(&[*layer])
 }

@@ -4,18 +4,15 @@
 //! [checkpoint](crate::checkpoint) and come back bit for bit. *Cost*: [`Net::words`] words. *Failure*: core's errors.
 
 use crate::{
-    kernels::{Element, Mode, ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder},
+    kernels::{Element, Mode, ThreadPool, ThreadPoolBuildError},
     memory::NetworkMemory,
+    owner::{self, Products, guarded},
 };
 use ekfac::{
     Config, Coordinates, Dense, Error, Evaluation, Event, Kernels, LayerMut, Learner, Loss, MatrixMut, Net,
     Progress, Scalar, Shape, Step, Targets,
 };
-use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 /// The state of one layer, for a training loop of the user's own: view it and bind it to a
 /// [`Preconditioner`](ekfac::Preconditioner).
@@ -82,9 +79,7 @@ pub struct Network<T> {
     events: VecDeque<Event>,
     capacity: usize,
     memory: Vec<T>,
-    kernels: Box<dyn Kernels<T> + Send>,
-    mode: Mode,
-    pool: Option<Arc<ThreadPool>>,
+    products: Products<T>,
 }
 
 impl<T: Element> Network<T> {
@@ -120,16 +115,9 @@ impl<T: Element> Network<T> {
     ) -> Result<Self, Error> {
         let net = Net::new(&layers, loss);
         net.check()?;
-        let (expected, found) = (net.state_words(), state.len());
-        if found != 0 && found != expected {
-            return Err(Error::Length { argument: "state", expected, found });
-        }
-        let mut memory = zeros(net.words(capacity))?;
-        memory[..found].copy_from_slice(state);
-        let mode = Mode::default();
-        let (events, kernels) = (VecDeque::new(), mode.kernels(None));
-        let mut network =
-            Self { layers, loss, config, progress, events, capacity, memory, kernels, mode, pool: None };
+        let memory = owner::memory(state, net.state_words(), net.words(capacity))?;
+        let (events, products) = (VecDeque::new(), Products::default());
+        let mut network = Self { layers, loss, config, progress, events, capacity, memory, products };
         network.with(|_| Ok(()))?;
         Ok(network)
     }
@@ -143,7 +131,7 @@ impl<T: Element> Network<T> {
     /// The same in another mode.
     #[must_use]
     pub fn with_mode(self, mode: Mode) -> Self {
-        Self { kernels: mode.kernels(self.pool.clone()), mode, ..self }
+        Self { products: self.products.with_mode(mode), ..self }
     }
 
     /// The same on so many threads of a pool of its own; 1 is the caller's thread, 0 one for each core.
@@ -160,41 +148,46 @@ impl<T: Element> Network<T> {
     /// # Errors
     /// When the system gives no threads.
     pub fn with_threads(self, threads: usize) -> Result<Self, ThreadPoolBuildError> {
-        if threads == 1 {
-            return Ok(Self { kernels: self.mode.kernels(None), pool: None, ..self });
-        }
-        Ok(self.with_pool(Arc::new(ThreadPoolBuilder::new().num_threads(threads).build()?)))
+        Ok(Self { products: self.products.with_threads(threads)?, ..self })
     }
 
     /// The same on the threads of a pool, which several networks can share.
     #[must_use]
     pub fn with_pool(self, pool: Arc<ThreadPool>) -> Self {
-        Self { kernels: self.mode.kernels(Some(pool.clone())), pool: Some(pool), ..self }
+        Self { products: self.products.with_pool(pool), ..self }
     }
 
     /// Threads that share the products of a step.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
+        self.products.threads()
     }
 
     /// The same with other kernels.
     #[must_use]
     pub fn with_kernels(self, kernels: Box<dyn Kernels<T> + Send>) -> Self {
-        Self { kernels, ..self }
+        Self { products: self.products.with_kernels(kernels), ..self }
     }
 
-    /// Lends the network as core's learner; what that changes is kept.
+    /// Lends the network as core's learner; what that changes is kept. On several threads the work is done within the pool, so
+    /// that nothing is handed over to it and waited for at every product.
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn with<R>(
+    pub fn with<R: Send>(
         &mut self,
-        work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>,
+        work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error> + Send,
     ) -> Result<R, Error> {
+        match self.products.pool() {
+            Some(pool) => pool.install(|| self.lend(work)),
+            None => self.lend(work),
+        }
+    }
+
+    fn lend<R>(&mut self, work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>) -> Result<R, Error> {
         let net = Net::new(&self.layers, self.loss);
         let mut learner = Learner::resume(net, self.config, self.progress, self.capacity, &mut self.memory)?
-            .with_kernels(&*self.kernels);
+            .with_kernels(self.products.kernels());
         let result = work(&mut learner);
         self.progress = *learner.progress();
         self.config = *learner.config();
@@ -204,17 +197,12 @@ impl<T: Element> Network<T> {
         result
     }
 
-    /// The same, where the work is core's alone: a panic can then only come from the kernels, and becomes an error.
-    fn guarded<R>(&mut self, work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>) -> Result<R, Error> {
-        catch_unwind(AssertUnwindSafe(|| self.with(work))).unwrap_or(Err(Error::KernelsFailed))
-    }
-
     /// One step on a batch: one example after another.
     ///
     /// # Errors
     /// Those of [`Learner::step`], and [`Error::KernelsFailed`] when a thread panicked.
     pub fn step(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Step<T>, Error> {
-        self.guarded(|learner| learner.step(inputs, targets))
+        guarded(|| self.with(|learner| learner.step(inputs, targets)))
     }
 
     /// Loss and accuracy over any number of examples.
@@ -222,7 +210,7 @@ impl<T: Element> Network<T> {
     /// # Errors
     /// Those of [`Learner::evaluate`].
     pub fn evaluate(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Evaluation<T>, Error> {
-        self.guarded(|learner| learner.evaluate(inputs, targets))
+        guarded(|| self.with(|learner| learner.evaluate(inputs, targets)))
     }
 
     /// The outputs for one example.
@@ -230,7 +218,7 @@ impl<T: Element> Network<T> {
     /// # Errors
     /// Those of [`Learner::predict`].
     pub fn predict(&mut self, input: &[T]) -> Result<Vec<T>, Error> {
-        self.guarded(|learner| learner.predict(input).map(<[T]>::to_vec))
+        guarded(|| self.with(|learner| learner.predict(input).map(<[T]>::to_vec)))
     }
 
     /// W of one layer, m x n, column-major, bias last, in parameter coordinates wherever it lives.
@@ -314,12 +302,4 @@ impl<T: Element> Network<T> {
     pub fn bytes(&self) -> usize {
         size_of_val(self.memory.as_slice())
     }
-}
-
-/// Zeros, or an error where the machine has no room for them: layers that are too large are a mistake, not a reason to abort.
-fn zeros<T: Scalar>(words: usize) -> Result<Vec<T>, Error> {
-    let mut memory = Vec::new();
-    memory.try_reserve_exact(words).map_err(|_| Error::SizeOverflow { argument: "memory" })?;
-    memory.resize(words, T::ZERO);
-    Ok(memory)
 }

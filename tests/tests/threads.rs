@@ -3,10 +3,12 @@
 
 use ekfac::{
     Activation, Blend, Config, Coordinates, Dense, Error, Kernels, LayerMut, Learner, Loss, MatrixMut,
-    MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, Targets, net::dense_layers,
+    MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, Targets,
+    convolution::{Axis, Convolution, ConvolutionLayer},
+    net::dense_layers,
 };
 use ekfac_std::{
-    DeterministicKernels, FaerKernels, Mode, Network,
+    ConvolutionNetwork, DeterministicKernels, FaerKernels, Mode, Network,
     kernels::{ThreadPool, ThreadPoolBuilder, Threaded},
 };
 use ekfac_tests::{oracle::relative_difference, random::Draws};
@@ -280,6 +282,25 @@ fn a_panic_before_the_statistics_changes_no_byte() {
     let (before, data) = (digest(&network), draws::<f32>(11, NET[0] * 128));
     assert_eq!(network.step(&data, Targets::Values(&data)).unwrap_err(), Error::KernelsFailed);
     assert_eq!(digest(&network), before);
+}
+
+// Mutant: call core unguarded.
+#[test]
+fn a_panic_in_a_network_with_convolutions_is_an_error_too() {
+    let filters = Convolution::new_2d(1, [Axis::new(28, 3).padding(1); 2], 16);
+    let layers = vec![ConvolutionLayer::new(filters, Activation::Tanh)];
+    let fuse = Arc::new(AtomicUsize::new(LONG));
+    let kernels = Threaded::new(Panicking { fuse: fuse.clone() }, pool(4));
+    let network = ConvolutionNetwork::new(layers, Loss::SquaredError, Config::default(), 1, 4).unwrap();
+    let mut network = network.with_kernels(Box::new(kernels));
+    let (inputs, targets) = (draws(1, 784 * 4), draws(2, 16 * 784 * 4));
+    let mut step = || network.step(&inputs, Targets::Values(&targets));
+    step().unwrap();
+    fuse.store(3, Ordering::SeqCst);
+    assert_eq!(step().unwrap_err(), Error::KernelsFailed);
+    fuse.store(LONG, Ordering::SeqCst);
+    step().unwrap();
+    assert!(network.state().iter().all(|word| word.is_finite()));
 }
 
 #[test]
