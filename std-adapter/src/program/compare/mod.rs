@@ -81,8 +81,9 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     if arguments.study {
         return study::run(arguments);
     }
-    let task = task(arguments, arguments.preset.unwrap_or(Preset::DigitsAutoencoder))?;
-    let mut optimizers = optimizers(arguments, &task)?;
+    let preset = arguments.preset.unwrap_or(Preset::DigitsAutoencoder);
+    let mut optimizers = optimizers(arguments, preset)?;
+    let task = task(arguments, preset)?;
     // Each once, in the order of the table: the slow ones start first, so that none of them is left to one thread at the end.
     optimizers.sort_unstable();
     optimizers.dedup();
@@ -102,12 +103,11 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
 
 /// The preset's task.
 fn task(arguments: &Arguments, preset: Preset) -> Result<Task, ProgramError> {
-    let task = preset.task(arguments.wishes())?;
-    if matches!(task.layers, Layers::Convolutions(_)) && arguments.device != Kind::Cpu {
+    if preset.has_convolutions() && arguments.device != Kind::Cpu {
         let problem = "steps with convolutions run on the processor alone: leave --device out";
-        return Err(format!("{} has convolutions: {problem}", task.name).into());
+        return Err(format!("{} has convolutions: {problem}", preset.name()).into());
     }
-    Ok(task)
+    preset.task(arguments.wishes())
 }
 
 /// All settings of an optimiser's grid.
@@ -119,16 +119,15 @@ fn grid(optimizer: Optimizer, task: &Task) -> Vec<Setting> {
 }
 
 /// Those that were asked for.
-fn optimizers(arguments: &Arguments, task: &Task) -> Result<Vec<Optimizer>, ProgramError> {
+fn optimizers(arguments: &Arguments, preset: Preset) -> Result<Vec<Optimizer>, ProgramError> {
     use Optimizer::{Adam, Ekfac, EkfacRa, Kfac, Sgd, Soap};
-    let has_convolutions = matches!(task.layers, Layers::Convolutions(_));
     match &arguments.optimizers {
-        Some(optimizers) if has_convolutions && optimizers.contains(&Soap) => {
+        Some(optimizers) if preset.has_convolutions() && optimizers.contains(&Soap) => {
             let problem = "this SOAP knows matrices, and there is more than one way to make one of a bank of filters: leave it out";
-            Err(format!("{} has convolutions: {problem}", task.name).into())
+            Err(format!("{} has convolutions: {problem}", preset.name()).into())
         }
         Some(optimizers) => Ok(optimizers.clone()),
-        None if has_convolutions => Ok(vec![Ekfac, EkfacRa, Kfac, Adam, Sgd]),
+        None if preset.has_convolutions() => Ok(vec![Ekfac, EkfacRa, Kfac, Adam, Sgd]),
         None => Ok(vec![Ekfac, EkfacRa, Kfac, Soap, Adam, Sgd]),
     }
 }

@@ -256,6 +256,11 @@ impl Preset {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
     }
 
+    /// Whether the network has convolutions.
+    pub(super) fn has_convolutions(self) -> bool {
+        matches!(self.protocol().plan, Plan::Convolutions(_))
+    }
+
     fn protocol(self) -> Protocol {
         match self {
             Preset::DigitsAutoencoder => AUTOENCODER,
