@@ -411,3 +411,22 @@ fn the_other_subcommands_show_it_or_say_that_they_cannot() {
     let dense = checkpoint::load::<f32>(&path, 1).err().unwrap().to_string();
     assert!(dense.contains("convolutions"), "{dense}");
 }
+
+#[test]
+fn numbers_and_inputs_themselves_can_be_learned_too() {
+    let place = Place::new();
+    let text = r#"
+        input = { length = 10 }
+        layer = [
+            { kind = "conv", outputs = 3, kernel = 3 },
+            { kind = "dense", outputs = 1 },
+        ]
+    "#;
+    fs::write(place.path("net.toml"), text).unwrap();
+    place.run("train --data diabetes --task regress --layers @net.toml --epochs 20 --out @values").unwrap();
+    let share = place.last("values", "validation_r_squared");
+    assert!(share > 0.3, "{share}");
+    // Reconstruction asks for as many values as there are inputs.
+    let inputs = "train --data diabetes --task reconstruct --layers @net.toml --epochs 20 --out @inputs";
+    expect_error(place.run(inputs), &["layer 2 (dense)", "asks for", "outputs ="]);
+}

@@ -144,9 +144,13 @@ pub fn load_with<T: Stored>(
     path: &Path,
     capacity: usize,
 ) -> Result<Newest<Checkpoint<Network<T>>>, CheckpointError> {
-    let Newest { value, generation, passed_over } = load_any(path, capacity)?;
-    // The kind is no damage, for which the generation before would be read.
-    Ok(Newest { value: value.into_dense()?, generation, passed_over })
+    // Convolutions are no damage, for which the generation before would be read.
+    let read = |bytes: &[u8]| match from_bytes(bytes, capacity) {
+        Err(CheckpointError::Convolutions) => Ok(None),
+        other => other.map(Some),
+    };
+    let Newest { value, generation, passed_over } = atomic::read_newest(path, &read)?;
+    Ok(Newest { value: value.ok_or(CheckpointError::Convolutions)?, generation, passed_over })
 }
 
 /// The same for a network of either kind.
@@ -195,10 +199,15 @@ pub fn from_bytes<T: Stored>(
     bytes: &[u8],
     capacity: usize,
 ) -> Result<Checkpoint<Network<T>>, CheckpointError> {
-    any_from_bytes(bytes, capacity)?.into_dense()
+    match contents::version(bytes)? {
+        VERSION => contents::from_bytes(bytes, capacity),
+        CONVOLUTION_VERSION => Err(CheckpointError::Convolutions),
+        version => Err(contents::unknown_version(version)),
+    }
 }
 
-/// What the bytes of a checkpoint hold, of either kind of network.
+/// What the bytes of a checkpoint hold, of either kind of network. The workspace of one with convolutions is as large as the images
+/// that its description speaks of ([`ConvolutionNetwork::memory`]).
 ///
 /// # Errors
 /// What is missing, damaged or refused.
@@ -221,15 +230,6 @@ impl<N> Checkpoint<N> {
         AnyNetwork<T>: From<N>,
     {
         Checkpoint { network: self.network.into(), extra: self.extra }
-    }
-}
-
-impl<T> Checkpoint<AnyNetwork<T>> {
-    fn into_dense(self) -> Result<Checkpoint<Network<T>>, CheckpointError> {
-        match self.network {
-            AnyNetwork::Dense(network) => Ok(Checkpoint { network, extra: self.extra }),
-            AnyNetwork::Convolutions(_) => Err(CheckpointError::Convolutions),
-        }
     }
 }
 

@@ -160,14 +160,14 @@ fn described(path: &Path, arguments: &Arguments, prepared: &Prepared) -> Result<
         (&prepared.training.name, prepared.training.input_width, prepared.outputs());
     if input.words() != inputs {
         return Err(format!(
-            "--layers {place}: [input] is {input}, {} values, but {name} has {inputs} an example: correct its sizes",
+            "--layers {place}: [input] is {input} = {} values, but {name} has {inputs} an example: correct its sizes",
             input.words()
         )
         .into());
     }
     if output.words() != outputs {
         return Err(format!(
-            "--layers {place}: {last} gives {output}, {} values, but {name} asks for {outputs}: end with a layer of \
+            "--layers {place}: {last} gives {} values, but {name} asks for {outputs}: end with a layer of \
              kind = \"dense\", outputs = {outputs}",
             output.words()
         )
