@@ -26,6 +26,9 @@ use std::sync::Arc;
 /// More columns than these make no product faster.
 const ENOUGH_COLUMNS: usize = 256;
 
+/// No file may ask for more: the scratch stays within a multiple of the state.
+const MOST_COLUMNS: usize = 65_535;
+
 /// Core wants room for these before it takes the short cut.
 const LEAST_COLUMNS: usize = 8;
 
@@ -105,10 +108,14 @@ impl<T: Element> ConvolutionNetwork<T> {
     /// The same with so many columns at a time instead of those chosen for it.
     ///
     /// # Errors
-    /// [`Error::Empty`] for 0, [`Error::SizeOverflow`] for more memory than there is.
+    /// [`Error::Empty`] for 0, [`Error::OutOfRange`] for more than 65,535, [`Error::SizeOverflow`] for more memory than there is.
     pub fn with_columns(self, columns: usize) -> Result<Self, Error> {
         if columns == 0 {
             return Err(Error::Empty { argument: "columns" });
+        } else if columns > MOST_COLUMNS {
+            return Err(Error::OutOfRange { argument: "columns", index: 0 });
+        } else if columns == self.columns {
+            return Ok(self);
         }
         let (net, state) = (self.net(), self.state());
         let memory = owner::memory(state, state.len(), net.words(self.capacity, columns))?;
@@ -287,5 +294,5 @@ fn columns<T>(layers: &[ConvolutionLayer], capacity: usize) -> usize {
     let wanted = wanted.max().unwrap_or(0);
     // The scratch is that of the layer that has most.
     let enough = sizes.map(|(m, n, _)| wanted.saturating_sub(plain(m, n, 0)).div_ceil(2 * (m + n)));
-    enough.min().unwrap_or(1).max(1)
+    enough.min().unwrap_or(1).clamp(1, MOST_COLUMNS)
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing of EKFAC itself is computed here: the mathematics is written once, in core.
 
+mod any_network;
 pub mod atomic;
 pub mod baselines;
 pub mod checkpoint;
@@ -20,6 +21,7 @@ pub mod profile;
 pub mod program;
 mod snapshot;
 
+pub use any_network::AnyNetwork;
 pub use convolution_network::ConvolutionNetwork;
 pub use eigen::{Eigen, Eigensolver, Origin};
 pub use kernels::{DeterministicKernels, FaerKernels, Mode};

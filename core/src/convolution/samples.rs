@@ -76,7 +76,7 @@ impl<T: Scalar> Samples<'_, T> {
                 let each = T::ONE / T::from_usize(self.examples().max(1));
                 let read = |block, into: &mut [T]| {
                     read_each(self.gradients, block, into, |map, into| {
-                        self.walk.read_summed_outputs(map, into)
+                        self.walk.read_summed_outputs(map, into);
                     });
                 };
                 measure(factor, counted, self.examples(), each, blend, read, scratch);

@@ -1,13 +1,13 @@
 //! Tensors in a safetensors file: weights turned from our column-major order to the row-major one of other tools, and back.
 
-use super::{CheckpointError, Stored, part};
-use ekfac::{Coordinates, Dense};
+use super::{CheckpointError, Stored, part, saved::Block};
+use ekfac::Coordinates;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 
 /// Tensors on their way into a file.
 #[derive(Default)]
-pub(super) struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
+pub struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Tensors {
     pub(super) fn push<T: Stored>(&mut self, name: String, shape: &[usize], values: impl Iterator<Item = T>) {
@@ -20,21 +20,24 @@ impl Tensors {
     pub(super) fn push_weights_in_eigenbasis<T: Stored>(
         &mut self,
         index: usize,
-        dense: &Dense,
+        block: &Block,
         weights: &[T],
     ) {
-        let (rows, columns) = (dense.shape().rows(), dense.shape().columns());
+        let (rows, columns) = (block.shape.rows(), block.shape.columns());
         let by_rows = (0..rows).flat_map(|i| weights.iter().skip(i).step_by(rows).copied());
         self.push(in_eigenbasis(index), &[rows, columns], by_rows);
     }
 
-    /// W, and apart from it the bias.
-    pub(super) fn push_weights<T: Stored>(&mut self, index: usize, dense: &Dense, weights: &[T]) {
-        let (rows, inputs) = (dense.shape().rows(), dense.shape().inputs());
-        let by_rows = (0..rows).flat_map(|i| (0..inputs).map(move |j| weights[j * rows + i]));
-        self.push(format!("layers.{index}.weight"), &[rows, inputs], by_rows);
-        if dense.shape().bias() {
-            self.push(format!("layers.{index}.bias"), &[rows], weights[inputs * rows..].iter().copied());
+    /// W, and apart from it the bias; the rows of one group below those of the one before.
+    pub(super) fn push_weights<T: Stored>(&mut self, index: usize, block: &Block, weights: &[T]) {
+        let (rows, inputs) = (block.shape.rows(), block.shape.inputs());
+        let groups = || weights.chunks_exact(block.shape.parameters());
+        let row = |group: &'_ [T], i: usize| (0..inputs).map(|j| group[j * rows + i]).collect::<Vec<_>>();
+        let by_rows = groups().flat_map(|group| (0..rows).flat_map(move |i| row(group, i)));
+        self.push(format!("layers.{index}.weight"), &block.tensor, by_rows);
+        if block.shape.bias() {
+            let bias = groups().flat_map(|group| group[inputs * rows..].iter().copied());
+            self.push(format!("layers.{index}.bias"), &[block.groups * rows], bias);
         }
     }
 
@@ -69,25 +72,30 @@ fn in_eigenbasis(index: usize) -> String {
     format!("layers.{index}.weight_in_eigenbasis")
 }
 
-/// Appends the stored weights, m x n, column-major: W, bias last, or W~.
+/// Appends the stored weights, m x n for each group, column-major: W, bias last, or W~.
 pub(super) fn read_weights<T: Stored>(
     tensors: &SafeTensors<'_>,
     index: usize,
-    dense: &Dense,
+    block: &Block,
     coordinates: Coordinates,
     state: &mut Vec<T>,
 ) -> Result<(), CheckpointError> {
-    let (rows, inputs) = (dense.shape().rows(), dense.shape().inputs());
+    let (rows, inputs) = (block.shape.rows(), block.shape.inputs());
     if coordinates == Coordinates::Eigenbasis {
-        let columns = dense.shape().columns();
+        let columns = block.shape.columns();
         let weights = read::<T>(tensors, &in_eigenbasis(index), &[rows, columns])?;
         state.extend((0..columns).flat_map(|j| weights.iter().skip(j).step_by(columns)));
         return Ok(());
     }
-    let weights = read::<T>(tensors, &format!("layers.{index}.weight"), &[rows, inputs])?;
-    state.extend((0..inputs).flat_map(|j| weights.iter().skip(j).step_by(inputs)));
-    if dense.shape().bias() {
-        state.extend(read::<T>(tensors, &format!("layers.{index}.bias"), &[rows])?);
+    let weights = read::<T>(tensors, &format!("layers.{index}.weight"), &block.tensor)?;
+    let bias = if block.shape.bias() {
+        read::<T>(tensors, &format!("layers.{index}.bias"), &[block.groups * rows])?
+    } else {
+        vec![]
+    };
+    for (group, weights) in weights.chunks_exact(rows * inputs).enumerate() {
+        state.extend((0..inputs).flat_map(|j| weights.iter().skip(j).step_by(inputs)));
+        state.extend(bias.iter().skip(group * rows).take(rows));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use super::{ProgramError, text};
 use crate::{
-    Network,
+    AnyNetwork, Network,
     atomic::{self, Newest},
     checkpoint::{self, Checkpoint, CheckpointError, Extra, Stored},
 };
@@ -55,6 +55,11 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
                 .into());
             }
             let Newest { value, passed_over, .. } = atomic::read_newest(input, &to_snapshot)?;
+            let Some(value) = value else {
+                let problem = "it holds a network with convolutions, for which there is no snapshot yet: give a \
+                               checkpoint of dense layers";
+                return Err(format!("{}: {problem}", input.display()).into());
+            };
             atomic::write_atomically(out, &value)?;
             let warning =
                 passed_over.map(|reason| format!("{}: {reason}; read the one before\n", input.display()));
@@ -64,9 +69,13 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     text::print(&format!("{}: {done}", out.display()))
 }
 
-fn to_snapshot(bytes: &[u8]) -> Result<Vec<u8>, CheckpointError> {
-    fn convert<T: Stored>(bytes: &[u8]) -> Result<Vec<u8>, CheckpointError> {
-        Ok(checkpoint::from_bytes::<T>(bytes, 1)?.network.snapshot()?)
+/// None for a network with convolutions.
+fn to_snapshot(bytes: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError> {
+    fn convert<T: Stored>(bytes: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError> {
+        match checkpoint::any_from_bytes::<T>(bytes, 1)?.network {
+            AnyNetwork::Dense(mut network) => Ok(Some(network.snapshot()?)),
+            AnyNetwork::Convolutions(_) => Ok(None),
+        }
     }
     if checkpoint::dtype(bytes)? == Dtype::F64 { convert::<f64>(bytes) } else { convert::<f32>(bytes) }
 }

@@ -1,7 +1,7 @@
 //! Numbers and tables as the terminal shows them.
 
 use crate::{LayerMemory, NetworkMemory, program::ProgramError};
-use ekfac::Dense;
+use ekfac::{Dense, convolution::ConvolutionLayer};
 use std::io::{self, Write};
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
@@ -51,36 +51,87 @@ pub(in crate::program) fn table(header: &[&str], rows: impl IntoIterator<Item = 
 
 /// One row a layer, with the memory that it needs between steps.
 pub(in crate::program) fn layers<T>(layers: &[Dense]) -> String {
-    let rows = layers.iter().enumerate().map(|(index, layer)| {
+    states(layers.iter().map(|layer| {
         let shape = layer.shape();
         let bias = if shape.bias() { "" } else { ", no bias" };
-        vec![
-            index.to_string(),
-            format!("{} -> {}{bias}", shape.inputs(), shape.outputs()),
-            format!("{:?}", layer.activation()),
-            shape.parameters().to_string(),
-            bytes((shape.parameters() + shape.words()) * size_of::<T>()),
-        ]
+        let words = (shape.parameters() + shape.words()) * size_of::<T>();
+        let sizes = format!("{} -> {}{bias}", shape.inputs(), shape.outputs());
+        (sizes, format!("{:?}", layer.activation()), shape.parameters(), words)
+    }))
+}
+
+/// The same for a network with convolutions.
+pub(in crate::program) fn convolutions<T>(layers: &[ConvolutionLayer]) -> String {
+    states(layers.iter().map(|layer| {
+        let (convolution, groups) = (layer.convolution(), groups(layer));
+        let [rows, columns] = convolution.axes();
+        let channels = |words: usize, locations: usize| words / locations.max(1);
+        let before = channels(convolution.input_words(), rows.length() * columns.length());
+        let after = channels(convolution.output_words(), convolution.locations());
+        let shape = format!(
+            "{before} x {} x {} -> {after} x {} x {}, kernel {} x {}",
+            rows.length(),
+            columns.length(),
+            rows.positions(),
+            columns.positions(),
+            rows.kernel(),
+            columns.kernel()
+        );
+        let grouped = if groups > 1 { format!(", {groups} groups") } else { String::new() };
+        let bias = if groups == 0 || convolution.shape().bias() { "" } else { ", no bias" };
+        let does = layer
+            .pooling()
+            .map_or_else(|| format!("{:?}", layer.activation()), |pooling| format!("{pooling:?} pooling"));
+        let words = layer.parameters() + groups * convolution.shape().words();
+        (format!("{shape}{grouped}{bias}"), does, layer.parameters(), words * size_of::<T>())
+    }))
+}
+
+/// Blocks of weights in a layer.
+pub(in crate::program) fn groups(layer: &ConvolutionLayer) -> usize {
+    layer.parameters() / layer.convolution().shape().parameters()
+}
+
+fn states(layers: impl Iterator<Item = (String, String, usize, usize)>) -> String {
+    let rows = layers.enumerate().map(|(index, (shape, activation, parameters, state))| {
+        vec![index.to_string(), shape, activation, parameters.to_string(), bytes(state)]
     });
     table(&["layer", "shape", "activation", "parameters", "RAM of weights and state"], rows)
 }
 
-/// One row a layer: all the memory that a network will take, before it is allocated.
-pub(in crate::program) fn memory(layers: &[Dense], memory: &NetworkMemory) -> String {
-    let header =
-        ["layer", "shape", "weights", "factors", "bases", "scalings", "velocity", "workspace", "all"];
-    let row = |(index, (layer, own)): (usize, (&Dense, &LayerMemory))| {
-        let shape = layer.shape();
-        let mut cells = vec![index.to_string(), format!("{} -> {}", shape.inputs(), shape.outputs())];
+/// What each layer makes of what, for [`memory`].
+pub(in crate::program) fn shapes(layers: &[Dense]) -> Vec<String> {
+    let shape = |layer: &Dense| format!("{} -> {}", layer.shape().inputs(), layer.shape().outputs());
+    layers.iter().map(shape).collect()
+}
+
+/// One row a layer: all the memory that a network over scalars of `T` will take, before it is allocated.
+pub(in crate::program) fn memory<T>(shapes: &[String], memory: &NetworkMemory) -> String {
+    let header = [
+        "layer",
+        "shape",
+        "weights",
+        "factors",
+        "bases",
+        "scalings",
+        "velocity",
+        "workspace",
+        "words",
+        "all",
+    ];
+    let words = |count: usize| (count / size_of::<T>()).to_string();
+    let row = |(index, (shape, own)): (usize, (&String, &LayerMemory))| {
+        let mut cells = vec![index.to_string(), shape.clone()];
         let parts = [own.weights, own.factors, own.bases, own.scalings, own.velocity, own.workspace];
-        cells.extend(parts.into_iter().chain([own.total()]).map(bytes));
+        cells.extend(parts.map(bytes));
+        cells.extend([words(own.total()), bytes(own.total())]);
         cells
     };
-    let mut rows: Vec<Vec<String>> = layers.iter().zip(&memory.layers).enumerate().map(row).collect();
+    let mut rows: Vec<Vec<String>> = shapes.iter().zip(&memory.layers).enumerate().map(row).collect();
     let mut last = |name: &str, count: usize| {
         let mut cells = vec![name.to_string()];
-        cells.resize(header.len() - 1, String::new());
-        cells.push(bytes(count));
+        cells.resize(header.len() - 2, String::new());
+        cells.extend([words(count), bytes(count)]);
         rows.push(cells);
     };
     last("shared scratch", memory.scratch);

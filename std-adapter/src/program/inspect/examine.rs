@@ -2,12 +2,13 @@
 
 use crate::program::text;
 use crate::{
-    Network,
+    AnyNetwork,
     checkpoint::{Extra, Stored},
 };
 use ekfac::{Config, Error, LayerMut, Progress, Scalar, damping::LayerDamping};
 
-/// Eigenvalues of one layer's Fisher.
+/// Eigenvalues of one layer's Fisher, those of its groups one after another.
+#[derive(Default)]
 pub(super) struct Spectra {
     /// S.
     pub(super) scalings: Vec<f64>,
@@ -30,18 +31,44 @@ impl Findings {
 }
 
 /// Looks at everything.
-pub(super) fn examine<T: Stored>(network: &mut Network<T>, extra: &Extra) -> Result<Findings, Error> {
+pub(super) fn examine<T: Stored>(network: &mut AnyNetwork<T>, extra: &Extra) -> Result<Findings, Error> {
     let (config, progress) = (*network.config(), *network.progress());
-    let layers = network.net().layers().to_vec();
     let (mut curvatures, mut spectra) = (vec![], vec![]);
-    for index in 0..layers.len() {
-        let (curvature, spectrum) = network.with(|learner| {
-            let layer = learner.layer(index)?;
-            Ok((curvature(index, &layer, &config, &progress), spectrum(&layer)))
-        })?;
-        curvatures.push(curvature);
-        spectra.push(spectrum);
-    }
+    let mut look = |name: String, layer: &LayerMut<'_, T>, spectra: &mut Spectra| {
+        curvatures.push(curvature(name, layer, &config, &progress));
+        spectra.add(layer);
+    };
+    let shapes = match network {
+        AnyNetwork::Dense(network) => {
+            let layers = network.net().layers().to_vec();
+            for index in 0..layers.len() {
+                let mut own = Spectra::default();
+                network.with(|learner| {
+                    look(index.to_string(), &learner.layer(index)?, &mut own);
+                    Ok(())
+                })?;
+                spectra.push(own);
+            }
+            text::layers::<T>(&layers)
+        }
+        AnyNetwork::Convolutions(network) => {
+            let layers = network.net().layers().to_vec();
+            for (index, layer) in layers.iter().enumerate() {
+                let mut own = Spectra::default();
+                let groups = text::groups(layer);
+                for group in 0..groups {
+                    let name =
+                        if groups == 1 { index.to_string() } else { format!("{index}, group {group}") };
+                    network.with(|learner| {
+                        look(name, &learner.layer(index, group)?, &mut own);
+                        Ok(())
+                    })?;
+                }
+                spectra.push(own);
+            }
+            text::convolutions::<T>(&layers)
+        }
+    };
     let header = [
         "layer",
         "condition A",
@@ -53,15 +80,14 @@ pub(super) fn examine<T: Stored>(network: &mut Network<T>, extra: &Extra) -> Res
         "damping",
         "failed refreshes",
     ];
-    let shapes = text::layers::<T>(&layers);
     let curvatures = text::table(&header, curvatures);
     let text = format!("{shapes}\n{curvatures}\n{}", facts(network, extra));
     Ok(Findings { text, spectra })
 }
 
-/// The row of one layer.
+/// The row of one layer, or of one of its groups.
 fn curvature<T: Scalar>(
-    index: usize,
+    name: String,
     layer: &LayerMut<'_, T>,
     config: &Config<T>,
     progress: &Progress<T>,
@@ -69,7 +95,7 @@ fn curvature<T: Scalar>(
     let (a, b) = (layer.input_factor(), layer.output_factor());
     let number = |value: T| text::number(value.to_f64());
     vec![
-        index.to_string(),
+        name,
         number(a.condition()),
         number(b.condition()),
         number(a.off_diagonal()),
@@ -91,21 +117,22 @@ fn damping<T: Scalar>(layer: &LayerMut<'_, T>, config: &Config<T>, progress: &Pr
     }
 }
 
-fn spectrum<T: Scalar>(layer: &LayerMut<'_, T>) -> Spectra {
-    let outputs: Vec<f64> = layer.output_factor().values().map(Scalar::to_f64).collect();
-    let inputs = layer.input_factor().values().map(Scalar::to_f64);
-    let kronecker = inputs.flat_map(|a| outputs.iter().map(move |b| a * b)).collect();
-    let scalings = layer.scalings().iter_columns().flatten().map(|s| s.to_f64()).collect();
-    Spectra { scalings, kronecker }
+impl Spectra {
+    fn add<T: Scalar>(&mut self, layer: &LayerMut<'_, T>) {
+        let outputs: Vec<f64> = layer.output_factor().values().map(Scalar::to_f64).collect();
+        let inputs = layer.input_factor().values().map(Scalar::to_f64);
+        self.kronecker.extend(inputs.flat_map(|a| outputs.iter().map(move |b| a * b)));
+        self.scalings.extend(layer.scalings().iter_columns().flatten().map(|s| s.to_f64()));
+    }
 }
 
 /// Progress, settings, and what the program that wrote the checkpoint kept with it: one line each, since the texts may be
 /// long.
-fn facts<T: Stored>(network: &Network<T>, extra: &Extra) -> String {
+fn facts<T: Stored>(network: &AnyNetwork<T>, extra: &Extra) -> String {
     let progress = network.progress();
     let mut facts = vec![
         ("scalar".to_string(), format!("{:?}", T::DTYPE)),
-        ("loss".into(), format!("{:?}", network.net().loss())),
+        ("loss".into(), format!("{:?}", network.loss())),
         ("seed".into(), progress.seed.to_string()),
         ("steps".into(), progress.steps.to_string()),
         ("refused batches".into(), progress.skipped.to_string()),

@@ -87,10 +87,10 @@ pub fn report(arguments: &Arguments) -> Result<String, ProgramError> {
 /// Reads the checkpoint with the scalar that it holds.
 fn findings(bytes: &[u8]) -> Result<Findings, CheckpointError> {
     if checkpoint::dtype(bytes)? == Dtype::F64 {
-        let Checkpoint { mut network, extra } = checkpoint::from_bytes::<f64>(bytes, 1)?;
+        let Checkpoint { mut network, extra } = checkpoint::any_from_bytes::<f64>(bytes, 1)?;
         Ok(examine::examine(&mut network, &extra)?)
     } else {
-        let Checkpoint { mut network, extra } = checkpoint::from_bytes::<f32>(bytes, 1)?;
+        let Checkpoint { mut network, extra } = checkpoint::any_from_bytes::<f32>(bytes, 1)?;
         Ok(examine::examine(&mut network, &extra)?)
     }
 }
@@ -100,6 +100,9 @@ fn draw(arguments: &Arguments, findings: &Findings) -> Result<String, ProgramErr
     let count = findings.spectra.len();
     let layers = match arguments.layer {
         Chosen::Largest => findings.largest()..findings.largest() + 1,
+        Chosen::Layer(index) if index < count && findings.spectra[index].scalings.is_empty() => {
+            return Err(format!("--layer {index}: that layer has no weights, so no spectrum").into());
+        }
         Chosen::Layer(index) if index < count => index..index + 1,
         Chosen::Layer(index) => {
             return Err(format!("--layer {index}: the layers are 0 to {}", count - 1).into());
@@ -118,7 +121,8 @@ fn draw(arguments: &Arguments, findings: &Findings) -> Result<String, ProgramErr
             (named(index, "K-FAC"), spectra.kronecker.clone()),
         ]
     });
-    let spectra: Vec<(String, Vec<f64>)> = spectra.collect();
+    // Layers without weights have none.
+    let spectra: Vec<(String, Vec<f64>)> = spectra.filter(|(_, values)| !values.is_empty()).collect();
     if !spectra.iter().flat_map(|(_, values)| values).any(|value| *value > 0.0) {
         return Ok("no curvature was measured yet, so there is no plot".into());
     }

@@ -1,7 +1,7 @@
 //! The arguments of `train`.
 
 use ekfac::{Activation, Clip, Config, Damping};
-use std::path::PathBuf;
+use std::{num::ParseIntError, path::PathBuf, str::FromStr};
 
 /// What the network is to learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -62,9 +62,10 @@ pub struct Arguments {
     #[arg(long)]
     pub task: Task,
 
-    /// Sizes of all layers, those of inputs and outputs included: 64,32,10.
-    #[arg(long, value_name = "SIZES", value_delimiter = ',', required_unless_present = "hidden")]
-    pub layers: Vec<usize>,
+    /// Sizes of all layers, those of inputs and outputs included: 64,32,10. Or the name of a TOML file, which ends in .toml,
+    /// with a network of convolutions: the README shows one.
+    #[arg(long, value_name = "SIZES|FILE", value_delimiter = ',', required_unless_present = "hidden")]
+    pub layers: Vec<LayersPart>,
     /// Sizes of the hidden layers alone; the data give the two ends.
     #[arg(long, value_name = "SIZES", value_delimiter = ',', conflicts_with = "layers")]
     pub hidden: Vec<usize>,
@@ -128,7 +129,24 @@ pub struct Arguments {
     pub overwrite: bool,
 }
 
-fn parse_activation(name: &str) -> Result<Activation, String> {
+/// What `--layers` takes, between commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayersPart {
+    /// A size.
+    Size(usize),
+    /// A file.
+    File(PathBuf),
+}
+
+impl FromStr for LayersPart {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        if text.ends_with(".toml") { Ok(Self::File(text.into())) } else { text.parse().map(Self::Size) }
+    }
+}
+
+pub(super) fn parse_activation(name: &str) -> Result<Activation, String> {
     Ok(match name {
         "identity" => Activation::Identity,
         "relu" => Activation::Relu,

@@ -6,7 +6,7 @@ use super::{
     state::{Record, Settings, State},
 };
 use crate::{
-    Network,
+    AnyNetwork,
     atomic::{Generation, previous_of},
     checkpoint::{self, Checkpoint},
     plot::{Axis, Panel, PlotError, Series, line_chart},
@@ -70,7 +70,7 @@ impl Folder {
     /// Writes the checkpoint.
     pub(super) fn save(
         &self,
-        network: &Network<f32>,
+        network: &AnyNetwork<f32>,
         state: &State,
         settings: &Settings,
     ) -> Result<(), ProgramError> {
@@ -83,9 +83,9 @@ impl Folder {
         &self,
         capacity: usize,
         settings: &Settings,
-    ) -> Result<(Network<f32>, State), ProgramError> {
+    ) -> Result<(AnyNetwork<f32>, State), ProgramError> {
         let path = self.checkpoint();
-        let newest = checkpoint::load_with::<f32>(&path, capacity)?;
+        let newest = checkpoint::load_any::<f32>(&path, capacity)?;
         let Checkpoint { network, extra } = newest.value;
         let state = State::from_extra(&extra, settings);
         let state = state.map_err(|problem| format!("{}: {problem}", path.display()))?;
@@ -103,7 +103,11 @@ impl Folder {
 
     /// Writes the weights, with what was done to inputs and targets. They go before the checkpoint of their epoch: after a
     /// crash between the two, that epoch is trained again, to the same bits.
-    pub(super) fn export(&self, network: &mut Network<f32>, prepared: &Prepared) -> Result<(), ProgramError> {
+    pub(super) fn export(
+        &self,
+        network: &mut AnyNetwork<f32>,
+        prepared: &Prepared,
+    ) -> Result<(), ProgramError> {
         let inputs = &prepared.inputs;
         let mut vectors = vec![("inputs.mean", &*inputs.mean), ("inputs.scale", &*inputs.scale)];
         if let Some(targets) = &prepared.targets {

@@ -5,7 +5,7 @@ use super::{
     prepare::{Prepared, rows, targets_of},
 };
 use crate::{
-    Network,
+    AnyNetwork,
     data::{Dataset, Targets},
 };
 use ekfac::{Error, Loss};
@@ -31,7 +31,7 @@ pub(super) fn names(task: Task) -> &'static [&'static str] {
 
 /// Evaluates the network.
 pub(super) fn measure(
-    network: &mut Network<f32>,
+    network: &mut AnyNetwork<f32>,
     prepared: &Prepared,
     data: &Dataset,
 ) -> Result<Measure, Error> {
@@ -57,7 +57,7 @@ pub(super) fn measure(
 
 /// RMSE and R^2.
 fn regression(
-    network: &mut Network<f32>,
+    network: &mut AnyNetwork<f32>,
     prepared: &Prepared,
     data: &Dataset,
 ) -> Result<Vec<Option<f64>>, Error> {
@@ -77,23 +77,19 @@ fn regression(
 }
 
 /// The mean squared error of each output.
-fn squared_errors(network: &mut Network<f32>, targets: &[f32], data: &Dataset) -> Result<Vec<f64>, Error> {
-    let (width, loss) = (network.net().outputs(), network.net().loss());
+fn squared_errors(network: &mut AnyNetwork<f32>, targets: &[f32], data: &Dataset) -> Result<Vec<f64>, Error> {
+    let (width, loss) = (network.outputs(), network.loss());
     // With binary cross-entropy the outputs are logits.
     let prediction = |output: f32| match loss {
         Loss::BinaryCrossEntropy => 1.0 / (1.0 + (-f64::from(output)).exp()),
         _ => f64::from(output),
     };
     let mut errors = vec![0.0; width];
-    network.with(|learner| {
-        for example in 0..data.examples {
-            let outputs = learner.predict(rows(&data.inputs, data.input_width, example, example + 1))?;
-            let targets = rows(targets, width, example, example + 1);
-            for ((error, output), target) in errors.iter_mut().zip(outputs).zip(targets) {
-                *error += (prediction(*output) - f64::from(*target)).powi(2) / data.examples as f64;
-            }
+    network.predict_each(&data.inputs, |example, outputs| {
+        let targets = rows(targets, width, example, example + 1);
+        for ((error, output), target) in errors.iter_mut().zip(outputs).zip(targets) {
+            *error += (prediction(*output) - f64::from(*target)).powi(2) / data.examples as f64;
         }
-        Ok(())
     })?;
     Ok(errors)
 }

@@ -5,8 +5,11 @@
 //! file, the place and what to do; a disk that fills up ends the training and leaves the checkpoint before.
 
 mod arguments;
+mod asked;
+mod description;
 mod folder;
 mod interrupt;
+mod map;
 mod measure;
 mod plan;
 mod prepare;
@@ -33,8 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     let folder = Folder::open(arguments)?;
     let prepared = Prepared::new(arguments)?;
     let plan = Plan::new(arguments, &prepared)?;
-    text::print(&plan.summary(&prepared))?;
-    text::print(&plan.memory()?)?;
+    text::print(&plan.announcement(&prepared)?)?;
     let (network, state) = if arguments.resume {
         folder.load(plan.batch, &plan.settings)?
     } else {
@@ -43,14 +45,24 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     let (judged, _) = prepared.judged();
     let log = Log::open(&folder, &report::log_header(prepared.task, judged), state.epoch)?;
     let (batch, seed, settings) = (plan.batch, arguments.seed, &plan.settings);
-    let mut run = Run { prepared: &prepared, folder: &folder, settings, network, state, log, batch, seed };
+    let (prepared, folder, refusal) = (&prepared, &folder, None);
+    let mut run = Run { prepared, folder, settings, network, state, log, batch, seed, refusal };
     interrupt::watch();
     let end = train(arguments, &mut run)?;
-    folder.draw(&run.log, judged, &plan.title(&prepared))?;
+    folder.draw(&run.log, judged, &plan.title(prepared))?;
     if end == End::Interrupted {
         return Err(report::interrupted(&run).into());
     }
     text::print(&report::results(&run, end))
+}
+
+/// The text that [`run`] prints before it trains: what will be trained on what, and the memory that it will take.
+///
+/// # Errors
+/// Data or settings that cannot be used.
+pub fn announcement(arguments: &Arguments) -> Result<String, ProgramError> {
+    let prepared = Prepared::new(arguments)?;
+    Plan::new(arguments, &prepared)?.announcement(&prepared)
 }
 
 /// Trains under a progress bar, which is hidden where there is no terminal.

@@ -1,15 +1,15 @@
 //! What will be trained: the network that the data and the arguments ask for.
 
-use super::{Arguments, prepare::Prepared, state::Settings};
+use super::{Arguments, asked::Asked, prepare::Prepared, state::Settings};
 use crate::{
-    Network,
+    AnyNetwork,
     program::{ProgramError, text},
 };
-use ekfac::{Config, Dense, Error, Net, net::dense_layers};
+use ekfac::{Config, Error};
 
 /// A network before it exists.
 pub(super) struct Plan {
-    layers: Vec<Dense>,
+    asked: Asked,
     loss: ekfac::Loss,
     config: Config<f32>,
     seed: u64,
@@ -22,28 +22,23 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(arguments: &Arguments, prepared: &Prepared) -> Result<Self, ProgramError> {
         let config = arguments.config()?;
-        let sizes = sizes(arguments, prepared)?;
-        let layers =
-            dense_layers(&sizes, arguments.activation, arguments.output_activation).map_err(|error| {
-                let most = ekfac::net::MAX_LAYERS;
-                format!("--layers {}: {error}; give 2 to {} sizes, none of them 0", list(&sizes), most + 1)
-            })?;
-        let (layers, loss, seed) = (layers.to_vec(), prepared.loss, arguments.seed);
+        let asked = Asked::new(arguments, prepared)?;
+        let (loss, seed) = (prepared.loss, arguments.seed);
         let batch = (arguments.batch as usize).min(prepared.training.examples);
-        let settings = settings(arguments, prepared, &sizes);
-        Ok(Self { layers, loss, config, seed, batch, settings })
+        let settings = settings(arguments, prepared, asked.setting()?);
+        Ok(Self { asked, loss, config, seed, batch, settings })
     }
 
     /// The fresh network.
-    pub(super) fn network(&self) -> Result<Network<f32>, ProgramError> {
-        let network = Network::new(self.layers.clone(), self.loss, self.config, self.seed, self.batch);
+    pub(super) fn network(&self) -> Result<AnyNetwork<f32>, ProgramError> {
+        let network = self.asked.network(self.loss, self.config, self.seed, self.batch);
         network.map_err(|error| self.explain(error))
     }
 
-    /// A table of the memory that the network will take, before it takes it.
-    pub(super) fn memory(&self) -> Result<String, ProgramError> {
-        let memory = Network::<f32>::memory(&Net::new(&self.layers, self.loss), self.batch);
-        memory.map(|memory| text::memory(&self.layers, &memory)).map_err(|error| self.explain(error))
+    /// What will be trained, and a table of the memory that it will take, before it takes it.
+    pub(super) fn announcement(&self, prepared: &Prepared) -> Result<String, ProgramError> {
+        let memory = self.asked.memory(self.loss, self.batch).map_err(|error| self.explain(error))?;
+        Ok(format!("{}\n{}", self.summary(prepared), text::memory::<f32>(&self.asked.shapes(), &memory)))
     }
 
     fn explain(&self, error: Error) -> ProgramError {
@@ -58,13 +53,12 @@ impl Plan {
     }
 
     fn ram(&self) -> String {
-        text::bytes(Net::new(&self.layers, self.loss).words(self.batch).saturating_mul(size_of::<f32>()))
+        text::bytes(self.asked.words(self.loss, self.batch).saturating_mul(size_of::<f32>()))
     }
 
-    /// One line, before training.
-    pub(super) fn summary(&self, prepared: &Prepared) -> String {
+    /// One line.
+    fn summary(&self, prepared: &Prepared) -> String {
         let (training, validation) = (&prepared.training, &prepared.validation);
-        let net = Net::new(&self.layers, self.loss);
         format!(
             "{}: {} training and {} validation examples, inputs {}; {} parameters; {} of RAM for weights, state and \
              batches of {}",
@@ -72,7 +66,7 @@ impl Plan {
             training.examples,
             validation.examples,
             prepared.scaling,
-            net.parameters(),
+            self.asked.parameters(),
             self.ram(),
             self.batch
         )
@@ -80,44 +74,18 @@ impl Plan {
 
     /// The title of the plot.
     pub(super) fn title(&self, prepared: &Prepared) -> String {
-        let outputs = self.layers.iter().map(|layer| layer.shape().outputs());
-        let sizes: Vec<usize> =
-            self.layers.iter().take(1).map(|layer| layer.shape().inputs()).chain(outputs).collect();
-        format!("{}, {}", prepared.training.name, list(&sizes).replace(',', "-"))
+        format!("{}, {}", prepared.training.name, self.asked.title())
     }
-}
-
-/// All sizes; those at the two ends must be the data's.
-fn sizes(arguments: &Arguments, prepared: &Prepared) -> Result<Vec<usize>, ProgramError> {
-    let (inputs, outputs) = (prepared.training.input_width, prepared.outputs());
-    let given = &arguments.layers;
-    let hidden = given.get(1..given.len().saturating_sub(1)).unwrap_or(&arguments.hidden);
-    let fitting: Vec<usize> = [inputs].iter().chain(hidden).chain(&[outputs]).copied().collect();
-    if given.is_empty() || *given == fitting {
-        return Ok(fitting);
-    }
-    Err(format!(
-        "--layers {} does not fit {}, which has {inputs} inputs and asks for {outputs} {}: write --layers {}",
-        list(given),
-        prepared.training.name,
-        if outputs == 1 { "output" } else { "outputs" },
-        list(&fitting)
-    )
-    .into())
-}
-
-fn list(sizes: &[usize]) -> String {
-    sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Defaults of the step are not among them: they come from the checkpoint, whatever a later version chooses.
-fn settings(arguments: &Arguments, prepared: &Prepared, sizes: &[usize]) -> Settings {
+fn settings(arguments: &Arguments, prepared: &Prepared, layers: String) -> Settings {
     let step =
         |value: Option<f32>| value.map_or_else(|| "the default".to_string(), |value| value.to_string());
     let settings = [
         ("the checksum of the data", format!("{:08x}", prepared.checksum)),
         ("--task", format!("{:?}", arguments.task)),
-        ("--layers", list(sizes)),
+        ("--layers", layers),
         ("--activation", format!("{:?}", arguments.activation)),
         ("--output-activation", format!("{:?}", arguments.output_activation)),
         ("--loss", format!("{:?}", prepared.loss)),

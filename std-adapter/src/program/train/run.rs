@@ -10,8 +10,8 @@ use super::{
     prepare::{Prepared, rows, targets_of},
     state::{Record, Settings, State},
 };
-use crate::{Network, program::ProgramError};
-use ekfac::Outcome;
+use crate::{AnyNetwork, program::ProgramError};
+use ekfac::{Outcome, Reason};
 use std::time::Instant;
 
 /// How a run ended.
@@ -37,11 +37,13 @@ pub(super) struct Run<'p> {
     pub(super) prepared: &'p Prepared,
     pub(super) folder: &'p Folder,
     pub(super) settings: &'p Settings,
-    pub(super) network: Network<f32>,
+    pub(super) network: AnyNetwork<f32>,
     pub(super) state: State,
     pub(super) log: Log,
     pub(super) batch: usize,
     pub(super) seed: u64,
+    /// Why the last refused batch was.
+    pub(super) refusal: Option<Reason>,
 }
 
 impl Run<'_> {
@@ -94,7 +96,9 @@ impl Run<'_> {
                 .network
                 .step(inputs, targets_of(&data, start, end))
                 .map_err(|error| self.blame(&error))?;
-            if !matches!(step.outcome, Outcome::Skipped(_)) {
+            if let Outcome::Skipped(reason) = step.outcome {
+                self.refusal = Some(reason);
+            } else {
                 self.state.loss_sum += f64::from(step.loss) * (end - start) as f64;
                 self.state.examples += end - start;
             }
@@ -107,8 +111,8 @@ impl Run<'_> {
     /// The results of the epoch whose batches are done.
     fn record(&mut self) -> Result<Record, ProgramError> {
         if self.state.examples == 0 {
-            let reason = self.network.events().back().map(|event| event.reason.to_string());
-            return Err(self.blame(&format!("every batch was refused: {}", reason.unwrap_or_default())));
+            let reason = self.refusal.map(|reason| reason.to_string()).unwrap_or_default();
+            return Err(self.blame(&format!("every batch was refused: {reason}")));
         }
         let (_, judged) = self.prepared.judged();
         let measure = measure(&mut self.network, self.prepared, judged)?;
