@@ -7,7 +7,7 @@ use super::{
     batch::Batch,
     entrants::{Method, Setting},
     presets::Task,
-    stepper::{Owner, Stepper},
+    stepper::{self, Stepper},
 };
 use crate::{offload::devices::Kind, program::ProgramError};
 use ekfac::{Config, Evaluation};
@@ -100,8 +100,8 @@ fn run(
         Method::Natural(config) => *config,
         _ => Config::default(),
     };
-    let mut owner = Owner::new(task, config, job.seed)?;
-    let mut stepper = Stepper::new(job, &owner, device)?;
+    let mut network = stepper::network(task, config, job.seed)?;
+    let mut stepper = Stepper::new(job, &network, device)?;
     let (training, held_out) = (Batch::whole(&task.training), task.held_out.as_ref().map(Batch::whole));
     let (mut batch, mut seconds, mut alive) = (Batch::default(), Duration::ZERO, true);
     let mut rows = Vec::with_capacity(task.epochs + 1);
@@ -110,13 +110,13 @@ fn run(
             let start = Instant::now();
             for indices in shuffled(task.training.examples, job.seed, epoch).chunks_exact(task.batch) {
                 batch.gather(&task.training, indices);
-                alive = alive && stepper.step(&mut owner, &batch)?;
+                alive = alive && stepper.step(&mut network, &batch)?;
             }
             seconds += start.elapsed();
         }
-        let loss = if alive { stepper.evaluate(&mut owner, &training)?.loss } else { f32::NAN };
-        let held_out = held_out.as_ref().map(|batch| stepper.evaluate(&mut owner, batch)).transpose()?;
-        let progress = stepper.progress(&owner);
+        let loss = if alive { stepper.evaluate(&mut network, &training)?.loss } else { f32::NAN };
+        let held_out = held_out.as_ref().map(|batch| stepper.evaluate(&mut network, batch)).transpose()?;
+        let progress = stepper.progress(&network);
         let row = Row {
             optimizer: job.optimizer.clone(),
             seed: job.seed,

@@ -8,7 +8,7 @@ use super::{
     race::Job,
 };
 use crate::{
-    ConvolutionNetwork, Network,
+    AnyNetwork, ConvolutionNetwork, Network,
     baselines::{AdamW, Baseline, BaselineError, Descent, SgdMomentum, Soap},
     offload::{
         FallBack, Fault, Offloaded, Patience,
@@ -18,64 +18,36 @@ use crate::{
 };
 use ekfac::{Config, Error, Evaluation, Progress, Step};
 
-/// A network of either kind.
-pub(super) enum Owner {
-    Dense(Network<f32>),
-    Convolutions(ConvolutionNetwork<f32>),
+/// The network of a task.
+pub(super) fn network(task: &Task, config: Config<f32>, seed: u64) -> Result<AnyNetwork<f32>, Error> {
+    let Task { loss, batch, .. } = *task;
+    Ok(match task.layers.clone() {
+        Layers::Dense(layers) => Network::new(layers, loss, config, seed, batch)?.into(),
+        Layers::Convolutions(layers) => ConvolutionNetwork::new(layers, loss, config, seed, batch)?.into(),
+    })
 }
 
-impl Owner {
-    pub(super) fn new(task: &Task, config: Config<f32>, seed: u64) -> Result<Self, Error> {
-        let Task { loss, batch, .. } = *task;
-        Ok(match task.layers.clone() {
-            Layers::Dense(layers) => Owner::Dense(Network::new(layers, loss, config, seed, batch)?),
-            Layers::Convolutions(layers) => {
-                Owner::Convolutions(ConvolutionNetwork::new(layers, loss, config, seed, batch)?)
-            }
-        })
+/// A baseline for the weights of a network.
+fn descent<B: Baseline + 'static>(
+    network: &AnyNetwork<f32>,
+    new: impl FnOnce(&[(usize, usize)]) -> Result<B, BaselineError>,
+) -> Result<Descent, BaselineError> {
+    match network {
+        AnyNetwork::Dense(network) => Descent::new(&network.net(), new),
+        AnyNetwork::Convolutions(network) => Descent::of_convolutions(&network.net(), new),
     }
+}
 
-    fn step(&mut self, batch: &Batch) -> Result<Step<f32>, Error> {
-        match self {
-            Owner::Dense(network) => network.step(&batch.inputs, batch.targets()),
-            Owner::Convolutions(network) => network.step(&batch.inputs, batch.targets()),
-        }
-    }
-
-    /// A step of a baseline, as [`Descent::step`].
-    fn descend(&mut self, descent: &mut Descent, batch: &Batch) -> Result<Option<f32>, Error> {
-        match self {
-            Owner::Dense(network) => {
-                network.with(|learner| descent.step(learner, &batch.inputs, batch.targets()))
-            }
-            Owner::Convolutions(network) => {
-                network.with(|learner| descent.step(learner, &batch.inputs, batch.targets()))
-            }
-        }
-    }
-
-    fn evaluate(&mut self, batch: &Batch) -> Result<Evaluation<f32>, Error> {
-        match self {
-            Owner::Dense(network) => network.evaluate(&batch.inputs, batch.targets()),
-            Owner::Convolutions(network) => network.evaluate(&batch.inputs, batch.targets()),
-        }
-    }
-
-    fn progress(&self) -> &Progress<f32> {
-        match self {
-            Owner::Dense(network) => network.progress(),
-            Owner::Convolutions(network) => network.progress(),
-        }
-    }
-
-    fn descent<B: Baseline + 'static>(
-        &self,
-        new: impl FnOnce(&[(usize, usize)]) -> Result<B, BaselineError>,
-    ) -> Result<Descent, BaselineError> {
-        match self {
-            Owner::Dense(network) => Descent::new(&network.net(), new),
-            Owner::Convolutions(network) => Descent::of_convolutions(&network.net(), new),
-        }
+/// A step of a baseline, as [`Descent::step`].
+fn descend(
+    network: &mut AnyNetwork<f32>,
+    descent: &mut Descent,
+    batch: &Batch,
+) -> Result<Option<f32>, Error> {
+    let (inputs, targets) = (&batch.inputs, batch.targets());
+    match network {
+        AnyNetwork::Dense(network) => network.with(|learner| descent.step(learner, inputs, targets)),
+        AnyNetwork::Convolutions(network) => network.with(|learner| descent.step(learner, inputs, targets)),
     }
 }
 
@@ -87,50 +59,56 @@ pub(super) enum Stepper {
 }
 
 impl Stepper {
-    pub(super) fn new(job: &Job<'_>, owner: &Owner, device: Kind) -> Result<Self, ProgramError> {
+    pub(super) fn new(job: &Job<'_>, network: &AnyNetwork<f32>, device: Kind) -> Result<Self, ProgramError> {
         let descent = match &job.setting.method {
             Method::Natural(_) => {
                 // Convolutions on a device are refused before any run.
-                let Owner::Dense(network) = owner else { return Ok(Stepper::Natural) };
+                let AnyNetwork::Dense(network) = network else { return Ok(Stepper::Natural) };
                 let offloaded = devices::offload(device, network, job.task.batch, Patience::default());
                 let offloaded = offloaded.map_err(|absent| format!("--device {device}: {absent}"))?;
                 return Ok(offloaded.map_or(Stepper::Natural, |device| Stepper::Device(Box::new(device))));
             }
-            Method::Soap(settings) => owner.descent(|shapes| Soap::new(shapes, *settings)),
-            Method::AdamW(settings) => owner.descent(|shapes| AdamW::new(shapes, *settings)),
-            Method::Sgd(settings) => owner.descent(|shapes| SgdMomentum::new(shapes, *settings)),
+            Method::Soap(settings) => descent(network, |shapes| Soap::new(shapes, *settings)),
+            Method::AdamW(settings) => descent(network, |shapes| AdamW::new(shapes, *settings)),
+            Method::Sgd(settings) => descent(network, |shapes| SgdMomentum::new(shapes, *settings)),
         };
         Ok(Stepper::Baseline(descent?))
     }
 
     /// One step; false once the run has diverged.
-    pub(super) fn step(&mut self, owner: &mut Owner, batch: &Batch) -> Result<bool, ProgramError> {
+    pub(super) fn step(
+        &mut self,
+        network: &mut AnyNetwork<f32>,
+        batch: &Batch,
+    ) -> Result<bool, ProgramError> {
         match self {
-            Stepper::Natural => survived(owner.step(batch)),
+            Stepper::Natural => survived(network.step(&batch.inputs, batch.targets())),
             Stepper::Device(device) => {
                 let step = device.step(&batch.inputs, batch.targets());
                 Ok(still_there(device)? && survived(step)?)
             }
-            Stepper::Baseline(descent) => Ok(owner.descend(descent, batch)?.is_some()),
+            Stepper::Baseline(descent) => Ok(descend(network, descent, batch)?.is_some()),
         }
     }
 
     /// Loss and accuracy; the loss is NaN once the run has diverged.
     pub(super) fn evaluate(
         &mut self,
-        owner: &mut Owner,
+        network: &mut AnyNetwork<f32>,
         batch: &Batch,
     ) -> Result<Evaluation<f32>, ProgramError> {
-        let Stepper::Device(device) = self else { return Ok(owner.evaluate(batch)?) };
+        let Stepper::Device(device) = self else {
+            return Ok(network.evaluate(&batch.inputs, batch.targets())?);
+        };
         let evaluation = device.evaluate(&batch.inputs, batch.targets())?;
         let loss = if still_there(device)? { evaluation.loss } else { f32::NAN };
         Ok(Evaluation { loss, ..evaluation })
     }
 
-    pub(super) fn progress<'s>(&'s self, owner: &'s Owner) -> &'s Progress<f32> {
+    pub(super) fn progress<'s>(&'s self, network: &'s AnyNetwork<f32>) -> &'s Progress<f32> {
         match self {
             Stepper::Device(device) => device.progress(),
-            Stepper::Natural | Stepper::Baseline(_) => owner.progress(),
+            Stepper::Natural | Stepper::Baseline(_) => network.progress(),
         }
     }
 
