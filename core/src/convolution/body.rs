@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Error, Fisher, Kernels, Loss, MatrixMut, MatrixRef, Scalar, Targets,
+    carve::cut,
     kernels::Counted,
     net::remote::{Body, Source, Stream},
     step::Rooms,
@@ -51,6 +52,20 @@ impl<T: Scalar> Network<'_, '_, T> {
     /// The outputs of the last pass.
     pub(super) fn outputs(&mut self, batch: usize) -> &[T] {
         self.memory.slots(batch).0.last().map_or(&[], |last| last.outputs)
+    }
+
+    /// The mean gradients of all layers, one after another, from what the passes left.
+    pub(super) fn mean_gradients(&mut self, out: &mut [T]) {
+        let (batch, mut rest, mut below) = (self.batch, out, self.inputs);
+        let (slots, scratch) = self.memory.slots(batch);
+        for slot in slots {
+            let convolution = slot.layer.convolution();
+            let Some(out) = cut(&mut rest, slot.layer.parameters()) else { return };
+            let images = MatrixRef::over(below, convolution.input_words(), batch);
+            let gradients = MatrixRef::over(slot.gradients, convolution.output_words(), batch);
+            convolution.mean_gradient_counted(&mut self.counted, images, gradients, out, scratch);
+            below = slot.outputs;
+        }
     }
 
     /// Fills the gradients of one side in all layers, from the output down.

@@ -129,6 +129,16 @@ impl<'a> ConvolutionNet<'a> {
         }
     }
 
+    /// The number of weights.
+    pub const fn parameters(&self) -> usize {
+        let (mut words, mut rest) = (0_usize, self.layers);
+        while let [first, tail @ ..] = rest {
+            words = words.saturating_add(first.parameters());
+            rest = tail;
+        }
+        words
+    }
+
     /// Words of weights and layer states.
     pub const fn state_words(&self) -> usize {
         let (mut words, mut rest) = (0_usize, self.layers);
