@@ -108,7 +108,8 @@ impl Axis {
     pub(super) fn inside(&self, positions: &Range<usize>, element: usize) -> Range<usize> {
         let (before, stride) = (element * self.dilation, self.stride.max(1));
         let first = |place: usize| {
-            place.saturating_sub(before).div_ceil(stride).clamp(positions.start, positions.end)
+            // Not `clamp`, which can panic.
+            place.saturating_sub(before).div_ceil(stride).max(positions.start).min(positions.end)
         };
         first(self.padding)..first(self.padding + self.length)
     }
