@@ -46,3 +46,25 @@ pub(super) fn vgg() -> Vec<ConvolutionLayer> {
         dense,
     ]
 }
+
+/// In the manner of ResNet: two blocks of two convolutions around which their input is led, the mean of each map, and a dense
+/// layer.
+pub(super) fn residual() -> Vec<ConvolutionLayer> {
+    let ([_, wide, narrow], [few, many]) = (SIDES, CHANNELS);
+    let mut layers = vec![stem()];
+    add_block(&mut layers, wide, few);
+    layers.push(pool(Pooling::Max, wide, few, 2));
+    layers.push(filters(narrow, few, many, Relu));
+    add_block(&mut layers, narrow, many);
+    layers.push(pool(Pooling::Average, narrow, many, narrow));
+    layers.push(ConvolutionLayer::dense(many, CLASSES, Identity));
+    layers
+}
+
+/// Two convolutions, and what is below them added.
+fn add_block(layers: &mut Vec<ConvolutionLayer>, side: usize, channels: usize) {
+    let below = layers.len() - 1;
+    layers.push(filters(side, channels, channels, Relu));
+    layers.push(filters(side, channels, channels, Identity));
+    layers.push(ConvolutionLayer::add(below, channels * side * side, Relu));
+}

@@ -30,6 +30,8 @@ pub(in crate::program) enum Preset {
     FashionClassifier,
     /// Convolutions of 8, 8, 16 and 16 filters, two poolings, 10 classes, on the same images: ReLU, softmax cross-entropy, batch 100.
     FashionVgg,
+    /// Two residual blocks of two convolutions, of 8 and of 16 filters, and the mean of each map; the rest as before.
+    FashionResidual,
     /// 784-128-32-128-784 on the same images: tanh, linear at the code and the output, half summed squared error, batch 200.
     FashionAutoencoder,
     /// 784-256-64-16-64-256-784 on 10,000 images of MNIST (--mnist): as the autoencoder before, batch 200.
@@ -125,6 +127,8 @@ const FASHION_CLASSIFIER: Protocol = Protocol {
 };
 const FASHION_VGG: Protocol =
     Protocol { plan: Plan::Convolutions(convolutions::vgg), epochs: 10, ..FASHION_CLASSIFIER };
+const FASHION_RESIDUAL: Protocol =
+    Protocol { plan: Plan::Convolutions(convolutions::residual), ..FASHION_VGG };
 const AUTOENCODER: Protocol = Protocol {
     plan: Plan::Sizes(&[64, 48, 24, 12, 24, 48, 64]),
     code: Some(2),
@@ -272,6 +276,7 @@ impl Preset {
             Preset::IllConditioned => ILL_CONDITIONED,
             Preset::FashionClassifier => FASHION_CLASSIFIER,
             Preset::FashionVgg => FASHION_VGG,
+            Preset::FashionResidual => FASHION_RESIDUAL,
             Preset::FashionAutoencoder => FASHION_AUTOENCODER,
             Preset::MediumNet => MEDIUM_NET,
             Preset::PaperNet => PAPER_NET,
