@@ -51,7 +51,27 @@ fn learner(memory: &mut [f32]) -> Result<(), Error> {
     show("predict", instructions(|| learner.predict(&input).is_ok()));
     show("stack of predict", stack(|| learner.predict(&input).is_ok()));
     show("memory", 4 * WORDS as u64);
+    let descent = descent(&mut learner, &input)?;
+    show("step of gradient descent", descent);
+    show("step, 100 = gradient descent", sum / MEASURED as u64 * 100 / descent);
     Ok(())
+}
+
+/// A step of gradient descent with momentum over the same passes.
+#[inline(never)]
+fn descent(learner: &mut ConvolutionLearner<'_, f32>, input: &[f32]) -> Result<u64, Error> {
+    let (mut gradient, mut velocity) = ([0.0; NET.parameters()], [0.0; NET.parameters()]);
+    let mut step = || {
+        let good = learner.mean_gradient(input, Targets::Classes(&[1]), &mut gradient).is_ok();
+        let slopes = gradient.iter().zip(velocity.iter_mut());
+        for (weight, (slope, velocity)) in learner.iter_weights().flatten().zip(slopes) {
+            *velocity = 0.9 * *velocity + *slope;
+            *weight -= 1e-6 * *velocity;
+        }
+        good
+    };
+    step();
+    Ok(instructions(step))
 }
 
 /// A wave on each axis, whose frequency is the class, and noise.
