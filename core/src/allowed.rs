@@ -19,12 +19,12 @@ pub(crate) enum Allowed {
 
 impl Allowed {
     pub(crate) fn holds<T: Scalar>(self, value: T) -> bool {
-        match self {
-            Allowed::Positive => value > T::ZERO && value.is_finite(),
-            Allowed::NotNegative => value >= T::ZERO && value.is_finite(),
-            Allowed::Fraction => value >= T::ZERO && value < T::ONE,
-            Allowed::Share => value > T::ZERO && value <= T::ONE,
-        }
+        let zero = matches!(self, Allowed::NotNegative | Allowed::Fraction);
+        let bounded = matches!(self, Allowed::Fraction | Allowed::Share);
+        // Of the bounded ones that take either end, each takes the other one not.
+        let end = if bounded { T::ONE } else { T::MAX };
+        let (low, high) = (value > T::ZERO || zero && value == T::ZERO, value < end || value == end && !(bounded && zero));
+        low && high
     }
 }
 
