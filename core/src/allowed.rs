@@ -21,7 +21,7 @@ impl Allowed {
     pub(crate) fn holds<T: Scalar>(self, value: T) -> bool {
         let zero = matches!(self, Allowed::NotNegative | Allowed::Fraction);
         let bounded = matches!(self, Allowed::Fraction | Allowed::Share);
-        // Of the bounded ones that take either end, each takes the other one not.
+        // Of 0 and 1 a bounded setting may be one: a fraction 0, a share 1.
         let end = if bounded { T::ONE } else { T::MAX };
         let (low, high) = (value > T::ZERO || zero && value == T::ZERO, value < end || value == end && !(bounded && zero));
         low && high

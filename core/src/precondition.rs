@@ -429,7 +429,7 @@ fn decay<T: Scalar>(
         return weights.iter_mut().take(decayed).for_each(|weight| *weight *= keep);
     }
     let Some(bias) = scratch.get_mut(..shape.rows()) else { return };
-    let row = layer.input_factor().basis().row(shape.inputs());
+    let row = layer.input_basis().row(shape.inputs());
     let stored = MatrixRef::over(weights, shape.rows(), shape.columns());
     counted.product_right_transposed(MatrixMut::over(bias, shape.rows(), 1), stored, row, T::ONE, T::ZERO);
     counted.add(3 * shape.parameters());
@@ -451,9 +451,9 @@ pub(crate) fn turn_back_by_columns<T: Scalar>(
     let rows = layer.shape().rows();
     let Some(turned) = scratch.get_mut(..rows) else { return };
     for (index, out) in out.chunks_exact_mut(rows.max(1)).enumerate() {
-        let row = layer.input_factor().basis().row(index);
+        let row = layer.input_basis().row(index);
         counted.product_right_transposed(MatrixMut::over(turned, rows, 1), direction, row, T::ONE, T::ZERO);
         let column = MatrixRef::over(turned, rows, 1);
-        counted.product(MatrixMut::over(out, rows, 1), layer.output_factor().basis(), column, scale, T::ONE);
+        counted.product(MatrixMut::over(out, rows, 1), layer.output_basis(), column, scale, T::ONE);
     }
 }
