@@ -17,7 +17,7 @@ use crate::{
     Reference, Refresh, Scalar,
     error::expect_length,
     kernels::Counted,
-    progress::is_due,
+    progress::{count, is_due},
     refresh::{self, Effort, InFlight, Later},
     step::{self, Run, Stop, Taken},
 };
@@ -175,7 +175,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             }
             done += in_round;
         }
-        self.progress.rotations = self.progress.rotations.saturating_add(done);
+        count(&mut self.progress.rotations, done);
         Ok(done)
     }
 
@@ -193,7 +193,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             let later = Later::new(self.kernels, &mut []);
             let effect = refresh::refresh(&mut layer, &mut in_flight, later, &effort);
             done += effect.rotations;
-            self.progress.operations = self.progress.operations.saturating_add(effect.operations);
+            count(&mut self.progress.operations, effect.operations);
         }
         Ok(done)
     }
@@ -237,7 +237,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let progress = &mut self.progress;
         let mut run = Run { config: &self.config, counted, progress, batch, measured, measured_weight };
         let taken = step::step(&mut rooms, &mut run);
-        let mut operations = run.counted.operations().saturating_add(rooms.counted.operations());
+        let mut operations = run.counted.operations();
+        count(&mut operations, rooms.counted.operations());
         if let Err(Stop::Refused(_)) = taken {
             self.progress.mean_loss = mean_loss;
             self.progress.mean_loss_weight = mean_loss_weight;
@@ -318,7 +319,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             batch,
         );
         passes::mean_gradients(&mut self.memory, &mut counted, inputs, batch, out);
-        self.progress.operations = self.progress.operations.saturating_add(counted.operations());
+        count(&mut self.progress.operations, counted.operations());
         Ok(sum / T::from_usize(batch))
     }
 
@@ -400,7 +401,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let mut counted = Counted::new(self.kernels);
         passes::forward(&mut self.memory, &mut counted, inputs, batch);
         let change = self.loss_of(targets, batch) - loss;
-        *operations = operations.saturating_add(counted.operations());
+        count(operations, counted.operations());
         self.progress.damping_multiplier =
             adaptation.next(self.progress.damping_multiplier, change, predicted);
         Some(change / predicted)
