@@ -23,7 +23,8 @@ impl Allowed {
         let bounded = matches!(self, Allowed::Fraction | Allowed::Share);
         // Of 0 and 1 a bounded setting may be one: a fraction 0, a share 1.
         let end = if bounded { T::ONE } else { T::MAX };
-        let (low, high) = (value > T::ZERO || zero && value == T::ZERO, value < end || value == end && !(bounded && zero));
+        let (low, high) =
+            (value > T::ZERO || zero && value == T::ZERO, value < end || value == end && !(bounded && zero));
         low && high
     }
 }

@@ -230,8 +230,8 @@ impl<T: Scalar> Sight<'_, T> {
             }
             survey.length += dot_as::<INLINED, T>(k, d);
             survey.largest_direction = survey.largest_direction.maximum(largest_as::<INLINED, T>(d));
-            spread +=
-                jacobi::diagonal_held(self.input_factor, column).maximum(T::ZERO) * dot_as::<INLINED, T>(d, d);
+            spread += jacobi::diagonal_held(self.input_factor, column).maximum(T::ZERO)
+                * dot_as::<INLINED, T>(d, d);
         }
         survey.largest_velocity = largest_as::<INLINED, T>(velocity);
         survey.largest_weight = largest_as::<INLINED, T>(self.weights);
