@@ -237,8 +237,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let progress = &mut self.progress;
         let mut run = Run { config: &self.config, counted, progress, batch, measured, measured_weight };
         let taken = step::step(&mut rooms, &mut run);
-        let mut operations = run.counted.operations();
-        count(&mut operations, rooms.counted.operations());
+        let mut operations = run.counted.operations().saturating_add(rooms.counted.operations());
         if let Err(Stop::Refused(_)) = taken {
             self.progress.mean_loss = mean_loss;
             self.progress.mean_loss_weight = mean_loss_weight;
