@@ -14,7 +14,7 @@
 
 #[cfg(feature = "large")]
 pub use crate::elementwise::Elementwise;
-use crate::{Activation, MatrixMut, MatrixRef, Scalar, carve::cut, progress::count};
+use crate::{Activation, MatrixMut, MatrixRef, Scalar, carve::cut};
 
 /// How the mean of a batch enters a running average.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -379,7 +379,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
     /// Adds work done outside the products.
     #[inline(never)]
     pub fn add(&mut self, operations: usize) {
-        count(&mut self.operations, operations as u64);
+        self.operations = self.operations.saturating_add(operations as u64);
     }
 
     #[inline(never)]
