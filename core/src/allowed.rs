@@ -19,12 +19,13 @@ pub(crate) enum Allowed {
 
 impl Allowed {
     pub(crate) fn holds<T: Scalar>(self, value: T) -> bool {
-        match self {
-            Allowed::Positive => value > T::ZERO && value.is_finite(),
-            Allowed::NotNegative => value >= T::ZERO && value.is_finite(),
-            Allowed::Fraction => value >= T::ZERO && value < T::ONE,
-            Allowed::Share => value > T::ZERO && value <= T::ONE,
-        }
+        let zero = matches!(self, Allowed::NotNegative | Allowed::Fraction);
+        let bounded = matches!(self, Allowed::Fraction | Allowed::Share);
+        // Of 0 and 1 a bounded setting may be one: a fraction 0, a share 1.
+        let end = if bounded { T::ONE } else { T::MAX };
+        let (low, high) =
+            (value > T::ZERO || zero && value == T::ZERO, value < end || value == end && !(bounded && zero));
+        low && high
     }
 }
 

@@ -97,7 +97,7 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
     pub fn trace(self) -> T {
         // Each step asks for it, so without a call for each value.
         let covariance = self.covariance();
-        (0..self.size).fold(T::ZERO, |sum, i| sum + jacobi::diagonal(covariance, i))
+        (0..self.size).fold(T::ZERO, |sum, i| sum + jacobi::diagonal_held(covariance, i))
     }
 
     /// The largest eigenvalue over the smallest; infinite for a singular factor.

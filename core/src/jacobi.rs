@@ -133,6 +133,21 @@ pub fn diagonal<T: Scalar>(packed: &[T], i: usize) -> T {
     packed.get(packed_index(i, i)).copied().unwrap_or(T::ZERO)
 }
 
+/// [`packed_index`] of a pair in a matrix that lies in memory, whose indices therefore do not overflow.
+pub(crate) fn index_held(i: usize, j: usize) -> usize {
+    first_held(j).wrapping_add(i)
+}
+
+/// Where column j begins in a matrix that lies in memory.
+fn first_held(j: usize) -> usize {
+    j.wrapping_mul(j.wrapping_add(1)) / 2
+}
+
+/// c_ii of a line of the matrix; 0 outside.
+pub(crate) fn diagonal_held<T: Scalar>(packed: &[T], i: usize) -> T {
+    packed.get(index_held(i, i)).copied().unwrap_or(T::ZERO)
+}
+
 /// |C - diag C| / |C| in the Frobenius norm, 0 for a zero matrix.
 pub fn off_diagonal<T: Scalar>(packed: &[T], size: usize) -> T {
     let exponent = largest(packed).exponent();
@@ -353,8 +368,8 @@ pub fn walk<T: Scalar>(
 /// The rotation in the plane p < q that makes c_pq zero.
 #[inline(never)]
 pub(crate) fn annihilating<T: Scalar>(packed: &[T], p: usize, q: usize) -> Rotation<T> {
-    let c_pq = packed.get(packed_index(p, q)).copied().unwrap_or(T::ZERO);
-    Rotation::annihilating(diagonal(packed, p), diagonal(packed, q), c_pq)
+    let c_pq = packed.get(index_held(p, q)).copied().unwrap_or(T::ZERO);
+    Rotation::annihilating(diagonal_held(packed, p), diagonal_held(packed, q), c_pq)
 }
 
 /// The next pair to rotate in a [`walk`], counted as rotated: from the cursor on the first whose c_pq is not negligible, or
@@ -374,9 +389,9 @@ pub(crate) fn seek<T: Scalar>(
     }
     while walked.checks < budget.checks {
         let (p, first) = cursor.pair(size);
-        let c_pp = diagonal(packed, p);
-        let mut index = packed_index(p, first);
-        let mut on_diagonal = packed_index(first, first);
+        let c_pp = diagonal_held(packed, p);
+        let mut index = index_held(p, first);
+        let mut on_diagonal = index_held(first, first);
         for q in first..size {
             if walked.checks == budget.checks {
                 *cursor = Cursor { row: p, column: q };
@@ -433,7 +448,7 @@ pub(crate) fn turn_packed<T: Scalar>(
 ) {
     let size = within(size, packed);
     if let Ok([c_pp, c_pq, c_qq]) =
-        packed.get_disjoint_mut([packed_index(p, p), packed_index(p, q), packed_index(q, q)])
+        packed.get_disjoint_mut([index_held(p, p), index_held(p, q), index_held(q, q)])
     {
         if let Some(rotation) = rotation {
             let shift = rotation.tangent() * *c_pq;
@@ -446,8 +461,8 @@ pub(crate) fn turn_packed<T: Scalar>(
     }
     // The rest is all that lies not where the lines cross.
     let turned = |x, y| rotation.map_or((y, x), |rotation| rotation.turned(x, y));
-    let Some((head, tail)) = packed.split_at_mut_checked(packed_words(q)) else { return };
-    let Some(xs) = head.get_mut(packed_words(p)..) else { return };
+    let Some((head, tail)) = packed.split_at_mut_checked(first_held(q)) else { return };
+    let Some(xs) = head.get_mut(first_held(p)..) else { return };
     // Above the diagonal of column p, both columns are contiguous.
     xs.iter_mut().zip(tail.iter_mut().take(p)).for_each(|(x, y)| (*x, *y) = turned(*x, *y));
     // Between p and q, row p runs across the columns, each one longer than the last.

@@ -96,13 +96,27 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         FactorRef::over(self.shape.rows(), self.words.get(words).unwrap_or_default())
     }
 
+    /// U_A. In one call, since a step asks for it in many places.
+    #[inline(never)]
+    pub(crate) fn input_basis(&self) -> MatrixRef<'_, T> {
+        let [words, _] = factors(&self.shape);
+        FactorRef::over(self.shape.columns_held(), self.words.get(words).unwrap_or_default()).basis()
+    }
+
+    /// U_B, likewise.
+    #[inline(never)]
+    pub(crate) fn output_basis(&self) -> MatrixRef<'_, T> {
+        let [_, words] = factors(&self.shape);
+        FactorRef::over(self.shape.rows(), self.words.get(words).unwrap_or_default()).basis()
+    }
+
     /// Where S begins; the velocity, which is as long, ends the words.
     fn squares(&self) -> usize {
         self.words.len().saturating_sub(2 * self.shape.rows() * self.shape.columns_held())
     }
 
     pub(crate) fn bases(&self) -> Bases<'_, T> {
-        Bases { input: self.input_factor().basis(), output: self.output_factor().basis() }
+        Bases { input: self.input_basis(), output: self.output_basis() }
     }
 
     pub(crate) fn input_factor_mut(&mut self) -> FactorMut<'_, T> {

@@ -230,8 +230,8 @@ impl<T: Scalar> Sight<'_, T> {
             }
             survey.length += dot_as::<INLINED, T>(k, d);
             survey.largest_direction = survey.largest_direction.maximum(largest_as::<INLINED, T>(d));
-            spread +=
-                jacobi::diagonal(self.input_factor, column).maximum(T::ZERO) * dot_as::<INLINED, T>(d, d);
+            spread += jacobi::diagonal_held(self.input_factor, column).maximum(T::ZERO)
+                * dot_as::<INLINED, T>(d, d);
         }
         survey.largest_velocity = largest_as::<INLINED, T>(velocity);
         survey.largest_weight = largest_as::<INLINED, T>(self.weights);
@@ -305,9 +305,11 @@ impl<T: Scalar> Advance<'_, T> {
         let (rows, plan) = (self.rows.max(1), self.plan);
         let mut scratch = self.scratch;
         let (d, formed) = (column_of(&mut scratch, self.rows), column_of(&mut scratch, self.rows));
-        let (near, mut column) = (((NEAR / rows).max(1) * rows).max(1), self.first);
-        let mut weights = self.weights.chunks_mut(near);
-        for velocities in self.velocity.chunks_mut(near) {
+        // A device without the feature has no such cache.
+        let near = if cfg!(feature = "large") { (NEAR / rows).max(1) * rows } else { usize::MAX };
+        let mut column = self.first;
+        let mut weights = self.weights.chunks_mut(near.max(1));
+        for velocities in self.velocity.chunks_mut(near.max(1)) {
             for velocity in velocities.chunks_exact_mut(rows) {
                 self.denominators.fill_as::<INLINED>(column, d);
                 let k = self.gradient.column_as::<INLINED>(column, formed);
@@ -423,16 +425,16 @@ fn decay<T: Scalar>(
     scratch: &mut [T],
 ) {
     let shape = layer.shape();
-    counted.add(shape.parameters());
+    counted.add(shape.parameters_held());
     if layer.coordinates() == Coordinates::Parameter || !shape.bias() {
         let decayed = shape.rows() * shape.inputs();
         return weights.iter_mut().take(decayed).for_each(|weight| *weight *= keep);
     }
     let Some(bias) = scratch.get_mut(..shape.rows()) else { return };
-    let row = layer.input_factor().basis().row(shape.inputs());
-    let stored = MatrixRef::over(weights, shape.rows(), shape.columns());
+    let row = layer.input_basis().row(shape.inputs());
+    let stored = MatrixRef::over(weights, shape.rows(), shape.columns_held());
     counted.product_right_transposed(MatrixMut::over(bias, shape.rows(), 1), stored, row, T::ONE, T::ZERO);
-    counted.add(3 * shape.parameters());
+    counted.add(3 * shape.parameters_held());
     for (column, u) in weights.chunks_exact_mut(shape.rows().max(1)).zip(row.iter_columns()) {
         let share = (T::ONE - keep) * u.first().copied().unwrap_or(T::ZERO);
         column.iter_mut().zip(&*bias).for_each(|(weight, b)| *weight = keep * *weight + share * *b);
@@ -451,9 +453,9 @@ pub(crate) fn turn_back_by_columns<T: Scalar>(
     let rows = layer.shape().rows();
     let Some(turned) = scratch.get_mut(..rows) else { return };
     for (index, out) in out.chunks_exact_mut(rows.max(1)).enumerate() {
-        let row = layer.input_factor().basis().row(index);
+        let row = layer.input_basis().row(index);
         counted.product_right_transposed(MatrixMut::over(turned, rows, 1), direction, row, T::ONE, T::ZERO);
         let column = MatrixRef::over(turned, rows, 1);
-        counted.product(MatrixMut::over(out, rows, 1), layer.output_factor().basis(), column, scale, T::ONE);
+        counted.product(MatrixMut::over(out, rows, 1), layer.output_basis(), column, scale, T::ONE);
     }
 }

@@ -53,8 +53,6 @@ impl<T: Scalar> Progress<T> {
 
     /// Counts a step on so many examples and its work.
     pub(crate) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
-        // A resumed run may bring counters of any size.
-        let count = |counter: &mut u64, more: u64| *counter = counter.saturating_add(more);
         count(&mut self.operations, operations);
         if matches!(outcome, Outcome::Skipped(_)) {
             count(&mut self.skipped, 1);
@@ -85,6 +83,12 @@ impl<T: Scalar> Progress<T> {
             self.mean_length += share * (length - self.mean_length);
         }
     }
+}
+
+/// A resumed run may bring counters of any size. A function of its own: 64 bits are much code where words have 32.
+#[inline(never)]
+pub(crate) fn count(counter: &mut u64, more: u64) {
+    *counter = counter.saturating_add(more);
 }
 
 /// Whether a counter is a multiple of a period, without the division of 64 bits, which a device has to bring along.

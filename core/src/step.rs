@@ -19,7 +19,7 @@ use crate::{
     damping::LayerDamping,
     marks::Marks,
     plan::{look, plan},
-    progress::is_due,
+    progress::{count, is_due},
 };
 pub use crate::{
     kernels::Counted,
@@ -394,7 +394,7 @@ fn refresh_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> R
 /// Counts the refresh of a layer; returns how many in a row have failed with it.
 #[inline(never)]
 fn note_refresh<T: Scalar>(room: &mut impl Stages<T>, run: &mut Run<'_, T>, effect: &Effect) -> u32 {
-    run.progress.rotations = run.progress.rotations.saturating_add(effect.rotations);
+    count(&mut run.progress.rotations, effect.rotations);
     run.counted.add(effect.operations as usize);
     let in_a_row = room.marks().note_refresh(effect.failed);
     if run.config.refresh.carry() == Carry::Reset && !effect.failed {

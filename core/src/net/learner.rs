@@ -17,7 +17,7 @@ use crate::{
     Reference, Refresh, Scalar,
     error::expect_length,
     kernels::Counted,
-    progress::is_due,
+    progress::{count, is_due},
     refresh::{self, Effort, InFlight, Later},
     step::{self, Run, Stop, Taken},
 };
@@ -175,7 +175,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             }
             done += in_round;
         }
-        self.progress.rotations = self.progress.rotations.saturating_add(done);
+        count(&mut self.progress.rotations, done);
         Ok(done)
     }
 
@@ -193,7 +193,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             let later = Later::new(self.kernels, &mut []);
             let effect = refresh::refresh(&mut layer, &mut in_flight, later, &effort);
             done += effect.rotations;
-            self.progress.operations = self.progress.operations.saturating_add(effect.operations);
+            count(&mut self.progress.operations, effect.operations);
         }
         Ok(done)
     }
@@ -318,7 +318,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             batch,
         );
         passes::mean_gradients(&mut self.memory, &mut counted, inputs, batch, out);
-        self.progress.operations = self.progress.operations.saturating_add(counted.operations());
+        count(&mut self.progress.operations, counted.operations());
         Ok(sum / T::from_usize(batch))
     }
 
@@ -400,7 +400,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         let mut counted = Counted::new(self.kernels);
         passes::forward(&mut self.memory, &mut counted, inputs, batch);
         let change = self.loss_of(targets, batch) - loss;
-        *operations = operations.saturating_add(counted.operations());
+        count(operations, counted.operations());
         self.progress.damping_multiplier =
             adaptation.next(self.progress.damping_multiplier, change, predicted);
         Some(change / predicted)

@@ -259,6 +259,7 @@ impl Loss {
     }
 }
 
+#[inline(never)]
 fn highest<T: Scalar>(values: &[T]) -> T {
     values.iter().fold(-T::MAX, |highest, value| highest.maximum(*value))
 }

@@ -195,11 +195,12 @@ impl<'m, T: Scalar> Slot<'m, T> {
 impl<'a, T: Scalar> Memory<'a, T> {
     pub(crate) fn new(net: &Net<'a>, capacity: usize, buffer: &'a mut [T]) -> Result<Self, Error> {
         let layers = net.layers();
-        let mut carver = Carver::new(buffer, "memory", net.words(capacity));
-        let state = carver.take(state_words(layers))?;
-        let scratch_words = scratch_words(layers, capacity);
-        let rooms = carver.take(workspace_words(layers, capacity).saturating_sub(scratch_words))?;
-        let scratch = carver.take(scratch_words)?;
+        let (state, workspace) = (state_words(layers), workspace_words(layers, capacity));
+        let scratch = scratch_words(layers, capacity);
+        let mut carver = Carver::new(buffer, "memory", state.saturating_add(workspace));
+        let state = carver.take(state)?;
+        let rooms = carver.take(workspace.saturating_sub(scratch))?;
+        let scratch = carver.take(scratch)?;
         Ok(Self { layers, capacity, state, rooms, scratch })
     }
 

@@ -58,7 +58,7 @@ impl<T: Scalar> Slot<'_, T> {
             ]);
             layer.input_factor().project(counted, below, shape.inputs(), batch, projected);
             counted.multiply(turned, weights, projected, batch, false);
-            counted.multiply(z, layer.output_factor().basis(), turned, batch, false);
+            counted.multiply(z, layer.output_basis(), turned, batch, false);
         } else {
             let [z] = workspace.slices([Slice::PreActivations]);
             counted.multiply(z, weights.left(shape.inputs()), below, batch, false);
@@ -113,10 +113,10 @@ impl<T: Scalar> Slot<'_, T> {
         let below = below.and_then(|below| below.get_mut(..shape.inputs() * count));
         if layer.coordinates() == Coordinates::Eigenbasis {
             let projected = projected.get_mut(..m * count).unwrap_or_default();
-            counted.multiply(projected, layer.output_factor().basis(), gradients, count, true);
+            counted.multiply(projected, layer.output_basis(), gradients, count, true);
             let (Some(below), Some(turned)) = (below, scratch.get_mut(..n * count)) else { return };
             counted.multiply(turned, weights, projected, count, true);
-            counted.multiply(below, layer.input_factor().basis().top(shape.inputs()), turned, count, false);
+            counted.multiply(below, layer.input_basis().top(shape.inputs()), turned, count, false);
         } else if let Some(below) = below {
             counted.multiply(below, weights.left(shape.inputs()), gradients, count, true);
         }

@@ -19,9 +19,17 @@ impl Stream {
         Self(Xoshiro128PlusPlus::seed_from_u64(state))
     }
 
+    /// A function of its own, since code that is drawn with in many places would be in each of them.
+    #[inline(never)]
+    fn bits(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
     /// Uniform in [0, 1).
     pub(crate) fn uniform<T: Scalar>(&mut self) -> T {
-        T::from_unit_bits(self.0.next_u64())
+        // As the generator forms 64 bits: the lower half first.
+        let low = u64::from(self.bits());
+        T::from_unit_bits(u64::from(self.bits()) << 32 | low)
     }
 
     /// Standard normal, by Box and Muller.
@@ -32,12 +40,12 @@ impl Stream {
 
     /// A seed for a generator that runs elsewhere.
     pub fn seed(&mut self) -> u32 {
-        self.0.next_u32()
+        self.bits()
     }
 
     /// 1 or -1.
     pub(crate) fn sign<T: Scalar>(&mut self) -> T {
-        if self.0.next_u32() >> 31 == 0 { T::ONE } else { -T::ONE }
+        if self.bits() >> 31 == 0 { T::ONE } else { -T::ONE }
     }
 }
 
