@@ -15,8 +15,16 @@
 //! M = K . d + d (S + lambda) d / 2 of the step d in the eigenbasis, where it costs m n operations and no product.
 
 #[cfg(feature = "published")]
+use crate::FactorRef;
+#[cfg(feature = "published")]
 use crate::jacobi::diagonal;
-use crate::{Error, FactorRef, MatrixRef, Scalar, Shape, config::expect, layer::LayerMut};
+use crate::{
+    Error, MatrixRef, Scalar, Shape,
+    config::expect,
+    layer::{LayerMut, factors},
+};
+#[cfg(feature = "published")]
+use core::ops::Range;
 
 /// How the scalings are damped.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,22 +122,27 @@ pub enum LayerDamping<T> {
 }
 
 impl<T: Scalar> LayerDamping<T> {
-    /// The damped scalings of a layer of which these are the parts.
-    pub(crate) fn over<'d>(
-        self,
-        scalings: MatrixRef<'d, T>,
-        #[cfg_attr(not(feature = "published"), allow(unused_variables))] (input_factor, output_factor): (
-            FactorRef<'d, T>,
-            FactorRef<'d, T>,
-        ),
-    ) -> Denominators<'d, T> {
+    /// The damped scalings of a layer of this shape, over its state; the velocity at the end need not be there.
+    #[inline(never)]
+    pub(crate) fn over<'d>(self, shape: &Shape, words: &'d [T]) -> Denominators<'d, T> {
+        let (m, n) = (shape.rows(), shape.columns_held());
+        #[cfg_attr(not(feature = "published"), allow(unused_variables))]
+        let [input, output] = factors(shape);
         match self {
-            LayerDamping::Sum(lambda) => Denominators::Sum { scalings, lambda },
+            LayerDamping::Sum(lambda) => {
+                let scalings = words.get(output.end..output.end + m * n).unwrap_or_default();
+                Denominators::Sum { scalings: MatrixRef::over(scalings, m, n), lambda }
+            }
             #[cfg(feature = "published")]
-            LayerDamping::Factored { a, b } => Denominators::Factored {
-                input: (input_factor.covariance(), a),
-                output: (output_factor.covariance(), b),
-            },
+            LayerDamping::Factored { a, b } => {
+                let covariance = |size, at: Range<usize>| {
+                    FactorRef::over(size, words.get(at).unwrap_or_default()).covariance()
+                };
+                Denominators::Factored {
+                    input: (covariance(n, input), a),
+                    output: (covariance(m, output), b),
+                }
+            }
         }
     }
 }

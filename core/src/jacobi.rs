@@ -415,8 +415,7 @@ impl<T: Scalar> Negligible<T> {
         }
     }
 
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     fn holds_by_roots(&self, size: T, c_pp: T, c_qq: T) -> bool {
         size <= self.threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt()
     }

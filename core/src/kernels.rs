@@ -100,6 +100,9 @@ pub trait Kernels<T: Scalar>: Sync {
 
     /// g <- g dh/dz, element by element: from dL/dh to dL/dz.
     fn through_activation(&self, activation: Activation, g: &mut [T], z: &[T], h: &[T]) {
+        if activation == Activation::Identity {
+            return;
+        }
         for ((g, z), h) in g.iter_mut().zip(z).zip(h) {
             *g *= activation.derivative(*z, *h);
         }

@@ -85,21 +85,15 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// The factor A of the input activations, n x n.
     #[inline(never)]
     pub fn input_factor(&self) -> FactorRef<'_, T> {
-        let [words, _] = self.factors();
+        let [words, _] = factors(&self.shape);
         FactorRef::over(self.shape.columns_held(), self.words.get(words).unwrap_or_default())
     }
 
     /// The factor B of the pre-activation gradients, m x m.
     #[inline(never)]
     pub fn output_factor(&self) -> FactorRef<'_, T> {
-        let [_, words] = self.factors();
+        let [_, words] = factors(&self.shape);
         FactorRef::over(self.shape.rows(), self.words.get(words).unwrap_or_default())
-    }
-
-    /// Where the factors' words lie.
-    fn factors(&self) -> [Range<usize>; 2] {
-        let middle = HEADER + factor_words_held(self.shape.columns_held());
-        [HEADER..middle, middle..middle + factor_words_held(self.shape.rows())]
     }
 
     /// Where S begins; the velocity, which is as long, ends the words.
@@ -112,12 +106,12 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     pub(crate) fn input_factor_mut(&mut self) -> FactorMut<'_, T> {
-        let [words, _] = self.factors();
+        let [words, _] = factors(&self.shape);
         FactorMut::over(self.shape.columns_held(), self.words.get_mut(words).unwrap_or_default())
     }
 
     pub(crate) fn output_factor_mut(&mut self) -> FactorMut<'_, T> {
-        let [_, words] = self.factors();
+        let [_, words] = factors(&self.shape);
         FactorMut::over(self.shape.rows(), self.words.get_mut(words).unwrap_or_default())
     }
 
@@ -216,6 +210,17 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         self.mark(Mark::FactorWeight)
     }
 
+    /// All words but the velocity's, and the velocity's.
+    pub(crate) fn apart(&mut self) -> (&mut [T], &mut [T]) {
+        let words = self.words.len().saturating_sub(self.shape.parameters_held());
+        self.words.split_at_mut_checked(words).unwrap_or_default()
+    }
+
+    /// All words.
+    pub(crate) fn words(&self) -> &[T] {
+        self.words
+    }
+
     /// The layer's parts, all at once.
     pub(crate) fn parts_mut(&mut self) -> Parts<'_, T> {
         let (m, n) = (self.shape.rows(), self.shape.columns_held());
@@ -252,6 +257,12 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     fn set_mark(&mut self, mark: Mark, value: T) {
         self.marks().set(mark, value);
     }
+}
+
+/// Where the words of A and of B lie in a layer's state; those of S follow.
+pub(crate) fn factors(shape: &Shape) -> [Range<usize>; 2] {
+    let middle = HEADER + factor_words_held(shape.columns_held());
+    [HEADER..middle, middle..middle + factor_words_held(shape.rows())]
 }
 
 /// Whether a stored word can stand at this place of a layer's state: every word is finite, and the marks of the header are

@@ -258,11 +258,10 @@ pub(crate) fn survey<T: Scalar>(
         largest_velocity: T::ZERO,
         largest_weight: T::ZERO,
     };
-    let (input_factor, output_factor) = (layer.input_factor(), layer.output_factor());
     let sight = Sight {
-        denominators: damping.over(layer.scalings(), (input_factor, output_factor)),
+        denominators: damping.over(layer.shape(), layer.words()),
         gradient,
-        input_factor: input_factor.covariance(),
+        input_factor: layer.input_factor().covariance(),
         velocity: layer.velocity(),
         weights,
         rows: layer.shape().rows(),
@@ -371,14 +370,13 @@ pub(crate) fn advance<T: Scalar>(
         decay(layer, counted, keep, weights, scratch);
     }
     let turning = layer.coordinates() == Coordinates::Eigenbasis;
-    let parts = layer.parts_mut();
-    let scalings = MatrixRef::over(parts.scalings, shape.rows(), shape.columns_held());
+    let (words, velocity) = layer.apart();
     let way = Advance {
-        denominators: damping.over(scalings, (parts.input_factor.into_ref(), parts.output_factor.into_ref())),
+        denominators: damping.over(&shape, words),
         gradient,
         plan: *plan,
         first: 0,
-        velocity: parts.velocity,
+        velocity,
         weights: if turning { &mut *weights } else { &mut [] },
         rows: shape.rows(),
         scratch: &mut *scratch,

@@ -173,7 +173,7 @@ pub(crate) fn precondition_layer<T: Scalar>(
     scratch: &mut [T],
 ) -> Result<(), Error> {
     let damping = config.damping_of(layer, progress);
-    let denominators = damping.over(layer.scalings(), (layer.input_factor(), layer.output_factor()));
+    let denominators = damping.over(layer.shape(), layer.words());
     let damped = |column, out: &mut [T]| denominators.fill(column, out);
     precondition(kernels, layer.bases(), gradient, damped, out, scratch)?;
     let shape = layer.shape();

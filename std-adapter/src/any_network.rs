@@ -74,7 +74,11 @@ impl<T: Element> AnyNetwork<T> {
     ///
     /// # Errors
     /// Those of [`predict`](Self::predict); [`Error::Length`] for a part of an example.
-    pub fn predict_each(&mut self, inputs: &[T], mut visit: impl FnMut(usize, &[T])) -> Result<(), Error> {
+    pub fn predict_each(
+        &mut self,
+        inputs: &[T],
+        mut visit: impl FnMut(usize, &[T]) + Send,
+    ) -> Result<(), Error> {
         either!(self, network => {
             let width = network.net().inputs();
             network.with(|learner| {

@@ -166,11 +166,21 @@ impl<T: Element> ConvolutionNetwork<T> {
         Self { products: self.products.with_kernels(kernels), ..self }
     }
 
-    /// Lends the network as core's learner; what that changes is kept.
+    /// Lends the network as core's learner; what that changes is kept. On several threads the work is done within the pool.
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn with<R>(
+    pub fn with<R: Send>(
+        &mut self,
+        work: impl FnOnce(&mut ConvolutionLearner<'_, T>) -> Result<R, Error> + Send,
+    ) -> Result<R, Error> {
+        match self.products.pool() {
+            Some(pool) => pool.install(|| self.lend(work)),
+            None => self.lend(work),
+        }
+    }
+
+    fn lend<R>(
         &mut self,
         work: impl FnOnce(&mut ConvolutionLearner<'_, T>) -> Result<R, Error>,
     ) -> Result<R, Error> {

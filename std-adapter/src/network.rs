@@ -169,14 +169,22 @@ impl<T: Element> Network<T> {
         Self { products: self.products.with_kernels(kernels), ..self }
     }
 
-    /// Lends the network as core's learner; what that changes is kept.
+    /// Lends the network as core's learner; what that changes is kept. On several threads the work is done within the pool, so
+    /// that nothing is handed over to it and waited for at every product.
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn with<R>(
+    pub fn with<R: Send>(
         &mut self,
-        work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>,
+        work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error> + Send,
     ) -> Result<R, Error> {
+        match self.products.pool() {
+            Some(pool) => pool.install(|| self.lend(work)),
+            None => self.lend(work),
+        }
+    }
+
+    fn lend<R>(&mut self, work: impl FnOnce(&mut Learner<'_, T>) -> Result<R, Error>) -> Result<R, Error> {
         let net = Net::new(&self.layers, self.loss);
         let mut learner = Learner::resume(net, self.config, self.progress, self.capacity, &mut self.memory)?
             .with_kernels(self.products.kernels());

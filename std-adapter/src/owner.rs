@@ -50,6 +50,11 @@ impl<T: Element> Products<T> {
 }
 
 impl<T> Products<T> {
+    /// The pool that serves them: an owner works within it, so that nothing is handed over and waited for at every product.
+    pub(crate) fn pool(&self) -> Option<Arc<ThreadPool>> {
+        self.pool.clone()
+    }
+
     pub(crate) fn kernels(&self) -> &dyn Kernels<T> {
         &*self.kernels
     }

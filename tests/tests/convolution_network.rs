@@ -97,7 +97,7 @@ fn the_table_of_memory_adds_up_to_what_is_allocated() {
         let network =
             ConvolutionNetwork::<f64>::new(layers.clone(), loss, Config::default(), 1, capacity).unwrap();
         assert_eq!(memory.total(), network.bytes());
-        let state: usize = memory.layers.iter().map(|layer| layer.state()).sum();
+        let state: usize = memory.layers.iter().map(ekfac_std::LayerMemory::state).sum();
         assert_eq!(state, size_of_val(network.state()));
         assert_eq!(memory.layers[0].weights, 8 * 8 * 10);
         assert_eq!((memory.layers[1].state(), memory.layers[1].workspace), (0, 4 * 8 * 8 * 25 * capacity));

@@ -179,6 +179,19 @@ pub(crate) fn backward<T: Scalar>(
     batch: usize,
 ) {
     at_outputs(memory, loss, source, side, examples, batch);
+    down(memory, counted, side, examples, batch);
+}
+
+/// From dL/dh at the output to the gradients of every layer. A function of its own, as [`at_outputs`] is, so that neither has the
+/// other's stack under it.
+#[inline(never)]
+fn down<T: Scalar>(
+    memory: &mut Memory<'_, T>,
+    counted: &mut Counted<'_, T>,
+    side: Side,
+    examples: &Range<usize>,
+    batch: usize,
+) {
     let [gradients, _] = side.slices();
     for index in (0..memory.layers().len()).rev() {
         let Some((mut slot, below, scratch)) = memory.slot_and_below(index, batch, gradients) else { return };

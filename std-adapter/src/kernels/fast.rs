@@ -176,10 +176,12 @@ impl<T: Element> Kernels<T> for FaerKernels<T> {
         });
     }
     fn activate(&self, activation: Activation, z: &[T], h: &mut [T]) -> bool {
-        if activation == Activation::Tanh && z.len() >= TANH_CROSSOVER && T::fast_tanh(z, h) {
-            return Arch::new().dispatch(|| z.iter().fold(true, |finite, z| finite & z.is_finite()));
+        match activation {
+            Activation::Tanh if z.len() >= TANH_CROSSOVER && T::fast_tanh(z, h) => {}
+            Activation::Identity => h.copy_from_slice(z),
+            _ => return Reference.activate(activation, z, h),
         }
-        Reference.activate(activation, z, h)
+        Arch::new().dispatch(|| z.iter().fold(true, |finite, z| finite & z.is_finite()))
     }
 
     fn elementwise(&self, work: Elementwise<'_, T>) {

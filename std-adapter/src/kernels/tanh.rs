@@ -11,7 +11,7 @@
 use pulp::Arch;
 
 /// Shorter slices stay with core's own function, so that small networks keep core's bits.
-pub const TANH_CROSSOVER: usize = 16_384;
+pub const TANH_CROSSOVER: usize = 8192;
 
 const NEAR: [f32; 6] = [1.0, -0.333_332_3, 0.133_304_47, -0.053_667_384, 0.020_420_853, -0.005_473_605];
 const EXPONENTIAL: [f32; 7] = [1.0, 1.0, 0.5, 0.166_664_05, 0.041_666_2, 0.008_375_971, 0.001_394_978_3];
