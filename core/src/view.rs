@@ -240,6 +240,11 @@ impl<'a, T: Scalar> MatrixMut<'a, T> {
         MatrixMut { data: self.data, ..*self }
     }
 
+    /// One column, or `None` outside.
+    pub(crate) fn column_mut(&mut self, index: usize) -> Option<&mut [T]> {
+        self.iter_columns_mut().nth(index)
+    }
+
     /// The columns, first to last.
     pub fn iter_columns_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
         self.data.chunks_mut(self.rows.max(1)).take(self.columns)

@@ -3,7 +3,7 @@
 //!
 //! Mutants that these tests catch: Fisher gradients of the wrong examples, or in the place of the training gradients; a layer's
 //! images taken from the wrong layer; a group's weights taken from its neighbour; A's locations counted in the reach; a step that
-//! depends on what an earlier one left in the workspace.
+//! depends on what an earlier one left in the workspace; statistics by other kernels than the learner's.
 
 use allocation_counter::measure;
 use ekfac::{
@@ -18,8 +18,10 @@ use ekfac_std::data::{self, digits};
 use ekfac_tests::{
     oracle::{bits, largest_difference},
     random::Draws,
+    tampered::Tampered,
 };
 use nalgebra::DMatrix;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// 5 inputs to 4, 3, 2 outputs, in both kinds of network.
 const DENSE: [Dense; 3] = ekfac::layers![5 => 4 Tanh => 3 Sigmoid => 2 Identity];
@@ -388,4 +390,23 @@ fn the_default_learns_the_digits() {
         println!("{sharing:?}: {losses:.4?}, {:?}", learner.progress());
         assert!(losses[4] <= 0.01, "{sharing:?}: {losses:?}");
     }
+}
+
+/// The corridor's products are those of the learner's kernels, and not core's own behind them.
+#[test]
+fn the_statistics_are_those_of_the_kernels() {
+    const BATCH: usize = 2;
+    let mut draws = Draws::new(4);
+    let (inputs, classes) = (draws.list(NET.inputs() * BATCH), draws.classes(BATCH, 3));
+    let mut memory = vec![0.0; NET.words(BATCH, 8)];
+    let updates = AtomicUsize::new(0);
+    let factor = |_: &mut [f64]| {
+        updates.fetch_add(1, Ordering::Relaxed);
+    };
+    let kernels = Tampered { factor, scalings: true };
+    let learner = ConvolutionLearner::new(NET, Config::default(), 1, BATCH, 8, &mut memory);
+    let mut learner = learner.expect("a net").with_kernels(&kernels);
+    learner.step(&inputs, Targets::Classes(&classes)).expect("a batch");
+    let groups: usize = NET.layers().iter().filter(|layer| layer.pooling().is_none()).count();
+    assert!(updates.into_inner() >= 2 * groups, "two factors a layer");
 }

@@ -11,7 +11,7 @@
 //! *Cost*: none at run time that a constant could not take. *Failure*: sizes that overflow saturate, and
 //! [`Convolution::check`] refuses them.
 
-use super::walk::Walk;
+use super::walk::{Grid, Walk};
 use crate::{Error, Shape};
 use core::ops::Range;
 
@@ -102,6 +102,21 @@ impl Axis {
             return Err(Error::SizeOverflow { argument: "axis" });
         }
         if self.positions() == 0 { Err(Error::OutOfRange { argument: "kernel", index: 0 }) } else { Ok(()) }
+    }
+
+    /// The positions among these at which an element of the kernel lies in the image.
+    pub(super) fn inside(&self, positions: &Range<usize>, element: usize) -> Range<usize> {
+        let (before, stride) = (element * self.dilation, self.stride.max(1));
+        let first = |place: usize| {
+            // Not `clamp`, which can panic.
+            place.saturating_sub(before).div_ceil(stride).max(positions.start).min(positions.end)
+        };
+        first(self.padding)..first(self.padding + self.length)
+    }
+
+    /// The step between two positions of the kernel.
+    pub(super) fn step(&self) -> usize {
+        self.stride
     }
 
     /// Where in the image an element of the kernel lies at one position; `None` in the padding.
@@ -290,13 +305,18 @@ impl Convolution {
         let m = per_group(self.outputs, self.groups);
         let channels = per_group(self.channels, self.groups);
         Walk {
-            axes: self.axes,
+            patches: Grid {
+                axes: self.axes,
+                channels: self.part(group, channels),
+                strides: self.strides(self.channels, [rows.length, columns.length]),
+            },
+            outputs: Grid {
+                axes: [Axis::new(height, 1), Axis::new(width, 1)],
+                channels: self.part(group, m),
+                strides: self.strides(self.outputs, [height, width]),
+            },
             width,
             locations: height.saturating_mul(width),
-            channels: self.part(group, channels),
-            image: self.strides(self.channels, [rows.length, columns.length]),
-            outputs: self.part(group, m),
-            map: self.strides(self.outputs, [height, width]),
             bias: self.bias,
         }
     }

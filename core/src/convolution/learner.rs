@@ -171,7 +171,7 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         }
         let Self { net, config, sharing, kernels, progress, memory } = self;
         let mut body = at_work(memory, net, *kernels, config, *sharing, inputs, batch);
-        remote::step_checked(&mut body, config, progress, inputs, targets, batch)
+        remote::step_checked(&mut body, *kernels, config, progress, inputs, targets, batch)
     }
 
     /// The outputs for one example.

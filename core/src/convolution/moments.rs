@@ -18,19 +18,14 @@ use core::ops::Range;
 /// Fewer columns than this at a time are not worth a product of their own.
 const LEAST_COLUMNS: usize = 8;
 
-/// Reads the columns of a block.
-pub(super) fn fill<T>(block: Range<usize>, into: &mut [T], size: usize, read: impl Fn(usize, &mut [T])) {
-    block.zip(into.chunks_exact_mut(size.max(1))).for_each(|(sample, column)| read(sample, column));
-}
-
-/// Blends x x^T of all samples into the factor with so much weight for each.
+/// Blends x x^T of all samples into the factor with so much weight for each; `read` writes the samples of a block.
 pub(super) fn measure<T: Scalar>(
     factor: &mut FactorMut<'_, T>,
     counted: &mut Counted<'_, T>,
     samples: usize,
     each: T,
     blend: Blend<T>,
-    read: impl Fn(usize, &mut [T]),
+    read: impl Fn(Range<usize>, &mut [T]),
     scratch: &mut [T],
 ) {
     let size = factor.size();
@@ -45,7 +40,7 @@ pub(super) fn measure<T: Scalar>(
         let count = block.len();
         let Some((columns, projected)) = rest.split_at_mut_checked(size * count) else { return };
         let Some(projected) = projected.get_mut(..size * count) else { return };
-        fill(block, columns, size, &read);
+        read(block, columns);
         factor.as_ref().project(counted, columns, size, count, projected);
         let part = Blend::Add(weight * T::from_usize(count));
         factor.observe(counted, MatrixRef::over(projected, size, count), part, update);
@@ -58,7 +53,7 @@ fn turned<T: Scalar>(
     counted: &mut Counted<'_, T>,
     samples: usize,
     weight: T,
-    read: impl Fn(usize, &mut [T]),
+    read: impl Fn(Range<usize>, &mut [T]),
     update: &mut [T],
     mut rest: &mut [T],
 ) {
@@ -71,7 +66,7 @@ fn turned<T: Scalar>(
     for block in blocks(0..samples, rest.len() / size.max(1)) {
         let count = block.len();
         let Some(columns) = rest.get_mut(..size * count) else { return };
-        fill(block, columns, size, &read);
+        read(block, columns);
         let part = Blend::Add(weight * T::from_usize(count));
         counted.symmetric_update(packed, MatrixRef::over(columns, size, count), part, update);
     }

@@ -5,10 +5,10 @@
 //! gradient   G = (1/N) sum_i sum_t g_it a_it^T
 //! ```
 //!
-//! *Cost*: 2 T m n operations an example, group and pass, in blocks of as many locations as the scratch holds; forward and backward
-//! do not depend on how many these are. *Failure*: wrong lengths are errors before any write; values are not looked at.
+//! *Cost*: 2 T m n operations an example, group and pass, in blocks of as many locations as the scratch holds, of one example or of
+//! several; forward and backward do not depend on how many these are. *Failure*: wrong lengths are errors before any write; values are not looked at.
 
-use super::{Convolution, moments::fill, samples::Samples, walk::blocks};
+use super::{Convolution, samples::Samples, walk::blocks};
 use crate::{
     Error, Kernels, MatrixMut, MatrixRef, Scalar, carve::cut, error::expect_length, kernels::Counted,
 };
@@ -102,19 +102,16 @@ impl Convolution {
         let (m, n) = (shape.rows(), shape.columns());
         for (group, weights) in weights.chunks_exact(shape.parameters().max(1)).enumerate() {
             let (walk, weights) = (self.walk(group), MatrixRef::over(weights, m, n));
-            for (image, map) in images.iter_columns().zip(out.iter_columns_mut()) {
-                for block in blocks(0..walk.locations(), scratch.len() / (m + n).max(1)) {
-                    let (count, mut rest) = (block.len(), &mut *scratch);
-                    let (Some(patches), Some(z)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
-                    else {
-                        return;
-                    };
-                    fill(block.clone(), patches, n, |location, into| walk.read_patch(image, location, into));
-                    let a = MatrixRef::over(patches, n, count);
-                    counted.product(MatrixMut::over(z, m, count), weights, a, T::ONE, T::ZERO);
-                    let columns = z.chunks_exact(m.max(1));
-                    block.zip(columns).for_each(|(location, z)| walk.write_outputs(z, location, map));
-                }
+            let samples = images.columns() * walk.locations();
+            for block in blocks(0..samples, scratch.len() / (m + n).max(1)) {
+                let (count, mut rest) = (block.len(), &mut *scratch);
+                let (Some(patches), Some(z)) = (cut(&mut rest, n * count), cut(&mut rest, m * count)) else {
+                    return;
+                };
+                walk.read_patches(images, block.clone(), patches);
+                let a = MatrixRef::over(patches, n, count);
+                counted.product(MatrixMut::over(z, m, count), weights, a, T::ONE, T::ZERO);
+                walk.write_outputs(z, block, &mut out);
             }
         }
     }
@@ -132,18 +129,15 @@ impl Convolution {
         out.as_mut_slice().fill(T::ZERO);
         for (group, weights) in weights.chunks_exact(shape.parameters().max(1)).enumerate() {
             let (walk, weights) = (self.walk(group), MatrixRef::over(weights, m, n));
-            for (map, image) in gradients.iter_columns().zip(out.iter_columns_mut()) {
-                for block in blocks(0..walk.locations(), scratch.len() / (m + n).max(1)) {
-                    let (count, mut rest) = (block.len(), &mut *scratch);
-                    let (Some(patches), Some(g)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
-                    else {
-                        return;
-                    };
-                    fill(block.clone(), g, m, |location, into| walk.read_outputs(map, location, into));
-                    counted.multiply(patches, weights, g, count, true);
-                    let columns = patches.chunks_exact(n.max(1));
-                    block.zip(columns).for_each(|(location, a)| walk.add_patch(a, location, image));
-                }
+            let samples = gradients.columns() * walk.locations();
+            for block in blocks(0..samples, scratch.len() / (m + n).max(1)) {
+                let (count, mut rest) = (block.len(), &mut *scratch);
+                let (Some(patches), Some(g)) = (cut(&mut rest, n * count), cut(&mut rest, m * count)) else {
+                    return;
+                };
+                walk.read_outputs(gradients, block.clone(), g);
+                counted.multiply(patches, weights, g, count, true);
+                walk.add_patches(patches, block, &mut out);
             }
         }
     }

@@ -42,7 +42,9 @@ impl Pooling {
                             sum / T::from_usize(count.max(1))
                         }
                     };
-                    walk.write_outputs(&[pooled], location, map);
+                    if let Some(into) = map.get_mut(walk.output_place(location)) {
+                        *into = pooled;
+                    }
                 }
             }
         }
@@ -62,9 +64,7 @@ impl Pooling {
             let columns = images.iter_columns().zip(gradients.iter_columns());
             for ((image, map), below) in columns.zip(out.iter_columns_mut()) {
                 for location in 0..walk.locations() {
-                    let mut gradient = [T::ZERO];
-                    walk.read_outputs(map, location, &mut gradient);
-                    let [gradient] = gradient;
+                    let gradient = map.get(walk.output_place(location)).copied().unwrap_or(T::ZERO);
                     let mut add = |index: usize, gradient: T| {
                         if let Some(into) = below.get_mut(index) {
                             *into += gradient;
@@ -78,7 +78,7 @@ impl Pooling {
                         }
                         Pooling::Average => {
                             let share = gradient / T::from_usize(sum(&walk, image, location).1.max(1));
-                            walk.each_tap(location, |index| {
+                            walk.patches.each_tap(walk.place(location), |index| {
                                 if let Some(index) = index {
                                     add(index, share);
                                 }
@@ -94,7 +94,7 @@ impl Pooling {
 /// The first of the largest values under a window, and where it lies.
 fn largest<T: Scalar>(walk: &Walk, image: &[T], location: usize) -> Option<(usize, T)> {
     let mut found: Option<(usize, T)> = None;
-    walk.each_tap(location, |index| {
+    walk.patches.each_tap(walk.place(location), |index| {
         if let Some((index, value)) = index.and_then(|index| Some((index, *image.get(index)?)))
             && found.is_none_or(|(_, most)| value > most)
         {
@@ -107,7 +107,7 @@ fn largest<T: Scalar>(walk: &Walk, image: &[T], location: usize) -> Option<(usiz
 /// The sum of the values under a window, and how many there are.
 fn sum<T: Scalar>(walk: &Walk, image: &[T], location: usize) -> (T, usize) {
     let mut found = (T::ZERO, 0);
-    walk.each_tap(location, |index| {
+    walk.patches.each_tap(walk.place(location), |index| {
         if let Some(value) = index.and_then(|index| image.get(index)) {
             found = (found.0 + *value, found.1 + 1);
         }

@@ -83,6 +83,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     }
 
     /// A sum over T locations is at most T times as large, its square T^2 times: the limit is that of a dense layer over sqrt(T).
+    #[inline(never)]
     fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason> {
         // All groups have one shape, and the first looks at their images together.
         if self.group > 0 {
@@ -104,18 +105,21 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
 
     fn project_fisher(&mut self, _counted: &mut Counted<'_, T>) {}
 
+    #[inline(never)]
     fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
         let factor = &mut self.dense.layer.input_factor_mut();
         samples.measure_input(counted, factor, self.sharing, blend, self.dense.scratch);
     }
 
+    #[inline(never)]
     fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
         let factor = &mut self.dense.layer.output_factor_mut();
         samples.measure_output(counted, factor, self.sharing, blend, self.dense.scratch);
     }
 
+    #[inline(never)]
     fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
         samples.measure_scalings(counted, &mut self.dense.layer, blend, self.dense.scratch);
@@ -129,6 +133,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         self.dense.set_kronecker();
     }
 
+    #[inline(never)]
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         let walk = self.convolution.walk(self.group);
         let samples = Samples { walk, images: self.images, gradients: self.gradients };

@@ -6,7 +6,7 @@
 
 use super::{
     Sharing,
-    moments::{fill, measure, open},
+    moments::{measure, open},
     walk::{Walk, blocks},
 };
 use crate::{Blend, LayerMut, MatrixMut, MatrixRef, Scalar, carve::cut, factor::FactorMut, kernels::Counted};
@@ -29,21 +29,6 @@ impl<T: Scalar> Samples<'_, T> {
         examples.start * self.walk.locations()..examples.end * self.walk.locations()
     }
 
-    fn place(&self, sample: usize) -> (usize, usize) {
-        let locations = self.walk.locations().max(1);
-        (sample / locations, sample % locations)
-    }
-
-    fn read_patch(&self, sample: usize, into: &mut [T]) {
-        let (example, location) = self.place(sample);
-        self.walk.read_patch(self.images.column(example).unwrap_or_default(), location, into);
-    }
-
-    fn read_gradient(&self, sample: usize, into: &mut [T]) {
-        let (example, location) = self.place(sample);
-        self.walk.read_outputs(self.gradients.column(example).unwrap_or_default(), location, into);
-    }
-
     /// Blends mean_i sum_t a a^T into C_A, or the moment of the mean patches.
     pub(super) fn measure_input(
         &self,
@@ -57,13 +42,13 @@ impl<T: Scalar> Samples<'_, T> {
         match sharing {
             Sharing::Expand => {
                 let samples = self.of(0..self.examples()).len();
-                let read = |sample, into: &mut [T]| self.read_patch(sample, into);
+                let read = |block, into: &mut [T]| self.walk.read_patches(self.images, block, into);
                 measure(factor, counted, samples, each, blend, read, scratch);
             }
             Sharing::Reduce => {
                 counted.add(self.of(0..self.examples()).len() * self.walk.columns());
-                let read = |example, into: &mut [T]| {
-                    self.walk.read_mean_patch(self.images.column(example).unwrap_or_default(), into);
+                let read = |block, into: &mut [T]| {
+                    read_each(self.images, block, into, |image, into| self.walk.read_mean_patch(image, into));
                 };
                 measure(factor, counted, self.examples(), each, blend, read, scratch);
             }
@@ -83,14 +68,16 @@ impl<T: Scalar> Samples<'_, T> {
         match sharing {
             Sharing::Expand => {
                 let each = T::ONE / T::from_usize(samples.max(1));
-                let read = |sample, into: &mut [T]| self.read_gradient(sample, into);
+                let read = |block, into: &mut [T]| self.walk.read_outputs(self.gradients, block, into);
                 measure(factor, counted, samples, each, blend, read, scratch);
             }
             Sharing::Reduce => {
                 counted.add(samples * self.walk.rows());
                 let each = T::ONE / T::from_usize(self.examples().max(1));
-                let read = |example, into: &mut [T]| {
-                    self.walk.read_summed_outputs(self.gradients.column(example).unwrap_or_default(), into);
+                let read = |block, into: &mut [T]| {
+                    read_each(self.gradients, block, into, |map, into| {
+                        self.walk.read_summed_outputs(map, into);
+                    });
                 };
                 measure(factor, counted, self.examples(), each, blend, read, scratch);
             }
@@ -161,8 +148,8 @@ impl<T: Scalar> Samples<'_, T> {
             else {
                 return;
             };
-            fill(block.clone(), patches, n, |sample, into| self.read_patch(sample, into));
-            fill(block, gradients, m, |sample, into| self.read_gradient(sample, into));
+            self.walk.read_patches(self.images, block.clone(), patches);
+            self.walk.read_outputs(self.gradients, block, gradients);
             let (mut a, mut g) = (patches, gradients);
             if let Some(layer) = projecting {
                 let (Some(patches), Some(gradients)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
@@ -177,4 +164,16 @@ impl<T: Scalar> Samples<'_, T> {
             counted.product_right_transposed(MatrixMut::over(out, m, n), g, a, scale, T::ONE);
         }
     }
+}
+
+/// Reads a column for each of these examples.
+fn read_each<T: Scalar>(
+    matrix: MatrixRef<'_, T>,
+    examples: Range<usize>,
+    into: &mut [T],
+    read: impl Fn(&[T], &mut [T]),
+) {
+    let size = into.len() / examples.len().max(1);
+    let columns = examples.zip(into.chunks_exact_mut(size.max(1)));
+    columns.for_each(|(example, into)| read(matrix.column(example).unwrap_or_default(), into));
 }

@@ -1,61 +1,85 @@
-//! The walk over patches: for one example, group and location the patch is read into one column of the caller's scratch.
+//! The walk over an image: what the locations of one group read and write, a run at a time.
 //!
 //! ```text
-//! patch a_t (n)   x[c, row_t + dilation i, column_t + dilation j], zero outside, over channel c, kernel row i and column j; then
-//!                 a 1 with a bias
+//! patch a_t (n)     x[c, row_t + dilation i, column_t + dilation j], zero outside, over channel c, kernel row i and column j; then
+//!                   a 1 with a bias
+//! outputs z_t (m)   the same of a map, under a kernel of one value
 //! ```
 //!
-//! *Invariant*: patches are never all there at once, and each column is written whole. *Cost*: n words a patch, about four
-//! operations for each. *Failure*: none; what lies beyond a slice reads as zero and is not written.
+//! Samples are the locations of one example after another, e T + t. Those of a block lie in one row of locations or in several, and in
+//! a row one element of all patches is a run through the image, as one patch's element of all channels is: the longer of the two is
+//! walked. *Invariant*: each column of a block is written whole; what is added to one value of an image comes in the order of the
+//! locations, wherever blocks end. *Cost*: n words a patch, a load and a store for each; a few divisions a row. *Failure*: none; what
+//! lies beyond a slice reads as zero and is not written.
 
 use super::geometry::Axis;
-use crate::Scalar;
+use crate::{MatrixMut, MatrixRef, Scalar};
 use core::ops::Range;
 
 /// One group of a convolution, worked out for walking.
 pub(crate) struct Walk {
-    pub(super) axes: [Axis; 2],
+    pub(super) patches: Grid,
+    pub(super) outputs: Grid,
     /// Positions along a row.
     pub(super) width: usize,
     /// T.
     pub(super) locations: usize,
-    /// The group's channels.
-    pub(super) channels: Range<usize>,
-    /// Words between channels, rows and columns of an image.
-    pub(super) image: [usize; 3],
-    /// The group's outputs.
-    pub(super) outputs: Range<usize>,
-    /// The same for a map of outputs.
-    pub(super) map: [usize; 3],
     pub(super) bias: bool,
 }
 
-impl Walk {
-    /// n.
-    pub(super) fn columns(&self) -> usize {
+/// An image, or a map, and the kernel under which its values are read.
+pub(super) struct Grid {
+    pub(super) axes: [Axis; 2],
+    /// The group's channels.
+    pub(super) channels: Range<usize>,
+    /// Words between channels, rows and columns.
+    pub(super) strides: [usize; 3],
+}
+
+/// Samples that lie in one row of one example.
+struct Segment {
+    example: usize,
+    row: usize,
+    positions: Range<usize>,
+    /// The first of them among the samples of its block.
+    first: usize,
+}
+
+/// Values of an image, so many words apart, and where they go among the columns of a block.
+struct Run {
+    image: usize,
+    image_step: usize,
+    column: usize,
+    column_step: usize,
+    count: usize,
+}
+
+impl Run {
+    /// Visits every value's place in the image and in the block.
+    fn each(self, mut visit: impl FnMut(usize, usize)) {
+        let (mut image, mut column) = (self.image, self.column);
+        for _ in 0..self.count {
+            visit(image, column);
+            image += self.image_step;
+            column += self.column_step;
+        }
+    }
+}
+
+impl Grid {
+    fn taps(&self) -> usize {
         let [rows, columns] = &self.axes;
-        self.channels.len() * rows.kernel() * columns.kernel() + usize::from(self.bias)
+        rows.kernel() * columns.kernel()
     }
 
-    /// m.
-    pub(super) fn rows(&self) -> usize {
-        self.outputs.len()
+    /// Values under the kernel.
+    fn words(&self) -> usize {
+        self.channels.len() * self.taps()
     }
 
-    /// T.
-    pub(super) fn locations(&self) -> usize {
-        self.locations
-    }
-
-    fn place(&self, location: usize) -> [usize; 2] {
-        let width = self.width.max(1);
-        [location / width, location % width]
-    }
-
-    /// Visits the elements of a patch in their order, each with its index in the image; `None` in the padding.
-    pub(super) fn each_tap(&self, location: usize, mut visit: impl FnMut(Option<usize>)) {
-        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.axes, self.image);
-        let [row, column] = self.place(location);
+    /// Visits the values under the kernel at one place in their order, each with its index in the image; `None` in the padding.
+    pub(super) fn each_tap(&self, [row, column]: [usize; 2], mut visit: impl FnMut(Option<usize>)) {
+        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.axes, self.strides);
         for channel in self.channels.clone() {
             for i in 0..rows.kernel() {
                 let row = rows.tap(row, i).map(|row| channel * by_channel + row * by_row);
@@ -67,73 +91,205 @@ impl Walk {
         }
     }
 
-    /// Writes the patch at a location, n words.
-    pub(super) fn read_patch<T: Scalar>(&self, image: &[T], location: usize, into: &mut [T]) {
-        into.fill(if self.bias { T::ONE } else { T::ZERO });
-        let mut words = into.iter_mut();
-        self.each_tap(location, |index| {
-            if let Some(word) = words.next() {
-                *word = index.and_then(|index| image.get(index)).copied().unwrap_or(T::ZERO);
+    /// Visits the runs of a segment, whose columns are so many words apart. Kernel columns come from the last to the first, so that
+    /// one value of the image is met by its locations in their order.
+    fn each_run(&self, segment: &Segment, stride: usize, mut visit: impl FnMut(Run)) {
+        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.axes, self.strides);
+        let (taps, channels) = (self.taps(), self.channels.len());
+        for i in 0..rows.kernel() {
+            let Some(row) = rows.tap(segment.row, i) else { continue };
+            for j in (0..columns.kernel()).rev() {
+                let inside = columns.inside(&segment.positions, j);
+                let image = |channel: usize, position: usize| {
+                    let column = columns.tap(position, j).unwrap_or(0);
+                    (self.channels.start + channel) * by_channel + row * by_row + column * by_column
+                };
+                let column = |channel: usize, position: usize| {
+                    let sample = segment.first + (position - segment.positions.start);
+                    sample * stride + channel * taps + i * columns.kernel() + j
+                };
+                if inside.len() < channels {
+                    for position in inside {
+                        visit(Run {
+                            image: image(0, position),
+                            image_step: by_channel,
+                            column: column(0, position),
+                            column_step: taps,
+                            count: channels,
+                        });
+                    }
+                } else if !inside.is_empty() {
+                    for channel in 0..channels {
+                        visit(Run {
+                            image: image(channel, inside.start),
+                            image_step: columns.step() * by_column,
+                            column: column(channel, inside.start),
+                            column_step: stride,
+                            count: inside.len(),
+                        });
+                    }
+                }
             }
-        });
+        }
+    }
+}
+
+impl Walk {
+    /// n.
+    pub(super) fn columns(&self) -> usize {
+        self.patches.words() + usize::from(self.bias)
     }
 
-    /// Adds the gradient of a patch to that of the image: the transpose of reading.
-    pub(super) fn add_patch<T: Scalar>(&self, from: &[T], location: usize, image: &mut [T]) {
-        let mut words = from.iter();
-        self.each_tap(location, |index| {
-            if let (Some(word), Some(into)) = (words.next(), index.and_then(|index| image.get_mut(index))) {
-                *into += *word;
-            }
-        });
+    /// m.
+    pub(super) fn rows(&self) -> usize {
+        self.outputs.words()
+    }
+
+    /// T.
+    pub(super) fn locations(&self) -> usize {
+        self.locations
+    }
+
+    /// Row and column of a location.
+    pub(super) fn place(&self, location: usize) -> [usize; 2] {
+        let width = self.width.max(1);
+        [location / width, location % width]
+    }
+
+    /// Where the first of the group's outputs at a location lies in a map.
+    pub(super) fn output_place(&self, location: usize) -> usize {
+        let ([row, column], [by_channel, by_row, by_column]) = (self.place(location), self.outputs.strides);
+        self.outputs.channels.start * by_channel + row * by_row + column * by_column
+    }
+
+    /// Samples as segments, in their order.
+    fn segments(&self, samples: Range<usize>) -> impl Iterator<Item = Segment> {
+        let (start, end, locations) = (samples.start, samples.end, self.locations.max(1));
+        let mut next = start;
+        core::iter::from_fn(move || {
+            let (sample, [row, column]) = (next, self.place(next % locations));
+            let count = (end - sample).min(self.width.max(1) - column);
+            next = sample + count;
+            let example = sample / locations;
+            let segment = Segment { example, row, positions: column..column + count, first: sample - start };
+            (count > 0).then_some(segment)
+        })
+    }
+
+    /// Writes the patches of some samples, n words each.
+    pub(super) fn read_patches<T: Scalar>(
+        &self,
+        images: MatrixRef<'_, T>,
+        samples: Range<usize>,
+        into: &mut [T],
+    ) {
+        into.fill(T::ZERO);
+        self.read(&self.patches, images, samples, self.columns(), into);
+        if self.bias {
+            self.set_bias(into);
+        }
+    }
+
+    /// Writes the group's outputs of some samples, m words each.
+    pub(super) fn read_outputs<T: Scalar>(
+        &self,
+        maps: MatrixRef<'_, T>,
+        samples: Range<usize>,
+        into: &mut [T],
+    ) {
+        self.read(&self.outputs, maps, samples, self.rows(), into);
+    }
+
+    fn read<T: Scalar>(
+        &self,
+        grid: &Grid,
+        images: MatrixRef<'_, T>,
+        samples: Range<usize>,
+        stride: usize,
+        into: &mut [T],
+    ) {
+        for segment in self.segments(samples) {
+            let image = images.column(segment.example).unwrap_or_default();
+            grid.each_run(&segment, stride, |run| {
+                run.each(|place, column| {
+                    if let (Some(into), Some(value)) = (into.get_mut(column), image.get(place)) {
+                        *into = *value;
+                    }
+                });
+            });
+        }
+    }
+
+    /// Adds the gradients of the patches of some samples, without a bias, to those of their images: the transpose of reading.
+    pub(super) fn add_patches<T: Scalar>(
+        &self,
+        from: &[T],
+        samples: Range<usize>,
+        images: &mut MatrixMut<'_, T>,
+    ) {
+        for segment in self.segments(samples) {
+            let image = images.column_mut(segment.example).unwrap_or_default();
+            self.patches.each_run(&segment, self.patches.words(), |run| {
+                run.each(|place, column| {
+                    if let (Some(into), Some(value)) = (image.get_mut(place), from.get(column)) {
+                        *into += *value;
+                    }
+                });
+            });
+        }
+    }
+
+    /// Writes the group's outputs of some samples into their maps.
+    pub(super) fn write_outputs<T: Scalar>(
+        &self,
+        from: &[T],
+        samples: Range<usize>,
+        maps: &mut MatrixMut<'_, T>,
+    ) {
+        for segment in self.segments(samples) {
+            let map = maps.column_mut(segment.example).unwrap_or_default();
+            self.outputs.each_run(&segment, self.rows(), |run| {
+                run.each(|place, column| {
+                    if let (Some(into), Some(value)) = (map.get_mut(place), from.get(column)) {
+                        *into = *value;
+                    }
+                });
+            });
+        }
     }
 
     /// Writes the mean of an image's patches over all locations, n words.
     pub(super) fn read_mean_patch<T: Scalar>(&self, image: &[T], into: &mut [T]) {
         let share = T::ONE / T::from_usize(self.locations);
+        self.read_sum(&self.patches, image, into);
+        into.iter_mut().for_each(|word| *word *= share);
+        if self.bias {
+            self.set_bias(into);
+        }
+    }
+
+    /// Writes the sum of the group's outputs over all locations, m words.
+    pub(super) fn read_summed_outputs<T: Scalar>(&self, map: &[T], into: &mut [T]) {
+        self.read_sum(&self.outputs, map, into);
+    }
+
+    fn read_sum<T: Scalar>(&self, grid: &Grid, image: &[T], into: &mut [T]) {
         into.fill(T::ZERO);
-        for location in 0..self.locations {
-            let mut words = into.iter_mut();
-            self.each_tap(location, |index| {
-                if let (Some(word), Some(index)) = (words.next(), index) {
-                    *word += image.get(index).copied().unwrap_or(T::ZERO);
-                }
+        for segment in self.segments(0..self.locations) {
+            // Columns no words apart are one.
+            grid.each_run(&segment, 0, |run| {
+                run.each(|place, column| {
+                    if let (Some(into), Some(value)) = (into.get_mut(column), image.get(place)) {
+                        *into += *value;
+                    }
+                });
             });
         }
-        into.iter_mut().for_each(|word| *word *= share);
-        if let (true, Some(last)) = (self.bias, into.last_mut()) {
-            *last = T::ONE;
-        }
     }
 
-    /// Where the group's outputs lie in a map: the first of them, and the step to the next.
-    fn outputs_at(&self, location: usize) -> (usize, usize) {
-        let ([row, column], [by_channel, by_row, by_column]) = (self.place(location), self.map);
-        (self.outputs.start * by_channel + row * by_row + column * by_column, by_channel)
-    }
-
-    /// Writes the group's outputs at a location, m words.
-    pub(super) fn read_outputs<T: Scalar>(&self, map: &[T], location: usize, into: &mut [T]) {
-        let (first, step) = self.outputs_at(location);
-        let from = map.iter().skip(first).step_by(step.max(1));
-        into.iter_mut().zip(from).for_each(|(into, value)| *into = *value);
-    }
-
-    /// Adds the group's outputs at all locations, m words.
-    pub(super) fn read_summed_outputs<T: Scalar>(&self, map: &[T], into: &mut [T]) {
-        into.fill(T::ZERO);
-        for location in 0..self.locations {
-            let (first, step) = self.outputs_at(location);
-            let from = map.iter().skip(first).step_by(step.max(1));
-            into.iter_mut().zip(from).for_each(|(into, value)| *into += *value);
-        }
-    }
-
-    /// Writes the group's outputs of a location into a map.
-    pub(super) fn write_outputs<T: Scalar>(&self, from: &[T], location: usize, map: &mut [T]) {
-        let (first, step) = self.outputs_at(location);
-        let into = map.iter_mut().skip(first).step_by(step.max(1));
-        into.zip(from).for_each(|(into, value)| *into = *value);
+    fn set_bias<T: Scalar>(&self, into: &mut [T]) {
+        let columns = into.chunks_exact_mut(self.columns().max(1));
+        columns.filter_map(<[T]>::last_mut).for_each(|last| *last = T::ONE);
     }
 }
 

@@ -12,7 +12,7 @@
 use super::{Loss, Net, Step, Targets, random};
 pub use super::{passes::Source, random::Stream};
 use crate::{
-    Config, Error, Fisher, Outcome, Progress, Reason, Reference, Scalar,
+    Config, Error, Fisher, Kernels, Outcome, Progress, Reason, Reference, Scalar,
     config::PUBLISHED,
     error::expect_length,
     guard,
@@ -68,12 +68,14 @@ pub fn step<T: Scalar, B: Body<T>>(
 ) -> Result<Step<T>, Error> {
     config.check()?;
     let batch = examples(net, inputs, &targets)?;
-    step_checked(body, config, progress, inputs, targets, batch)
+    // What is left to the host of a step elsewhere is small.
+    step_checked(body, &Reference, config, progress, inputs, targets, batch)
 }
 
-/// The same on a batch of N that has been checked, whatever kind of network it is for.
+/// The same on a batch of N that has been checked, whatever kind of network it is for, by these kernels.
 pub(crate) fn step_checked<T: Scalar, B: Body<T>>(
     body: &mut B,
+    kernels: &dyn Kernels<T>,
     config: &Config<T>,
     progress: &mut Progress<T>,
     inputs: &[T],
@@ -99,7 +101,7 @@ pub(crate) fn step_checked<T: Scalar, B: Body<T>>(
     body.measure(&measured, sampled.then_some(stream));
     let before = *progress;
     progress.note_loss(loss, config.scalings.decay(batch));
-    let counted = Counted::new(&Reference);
+    let counted = Counted::new(kernels);
     let mut run = Run { config, counted, progress, batch, measured, measured_weight };
     let taken = step::step(body, &mut run);
     let mut operations = run.counted.operations().saturating_add(body.operations());

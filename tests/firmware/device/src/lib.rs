@@ -12,6 +12,17 @@ pub fn figure(name: &str, value: u64) {
     println!("figure\t{name}\t{value}");
 }
 
+/// Runs learners, and prints what they found and the digest of all their bits; false for one that fails.
+#[cfg(feature = "workload")]
+pub fn show(runs: &[ekfac_workload::Run]) -> bool {
+    for run in runs {
+        let Ok(report) = (run.run)() else { return false };
+        report.figures().iter().for_each(|(what, count)| println!("figure\t{}: {what}\t{count}", run.name));
+        println!("digest\t{}\t{:016x}", run.name, report.digest.0);
+    }
+    true
+}
+
 /// Ends the emulation.
 pub fn end(good: bool) -> ! {
     process::exit(if good { 0 } else { 1 })

@@ -4,7 +4,7 @@
 
 mod check;
 
-use ekfac_workload::{CASES, CONVOLUTION_CASES, SMALL_CASES, learner, resume};
+use ekfac_workload::{CASES, CONVOLUTION_CASES, SMALL_CASES, convolution_learner, learner, resume};
 use std::{env, error::Error, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,7 +22,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         let digest = (case.run)().map_err(|error| format!("{}: {error:?}", case.name))?;
         println!("digest\t{}\t{:016x}", case.name, digest.0);
     }
-    for run in learner::SMALL_RUNS.iter().chain(learner::RUNS) {
+    for run in learner::SMALL_RUNS.iter().chain(learner::RUNS).chain(convolution_learner::RUNS) {
         let report = (run.run)().map_err(|error| format!("{}: {error:?}", run.name))?;
         report.figures().iter().for_each(|(what, count)| println!("figure\t{}: {what}\t{count}", run.name));
         println!("digest\t{}\t{:016x}", run.name, report.digest.0);
