@@ -301,3 +301,34 @@ fn bad_arguments_are_errors_that_help() {
     let error = place.compare("--optimizers sgd --epochs 1", "file/out").unwrap_err();
     assert!(error.contains("file") && error.contains("--out"), "{error}");
 }
+
+// Mutant: convolutions left on the processor in silence, or flattened in some way for SOAP.
+#[test]
+fn what_convolutions_cannot_do_is_an_error_before_any_run() {
+    let place = Place::new();
+    let refused =
+        |options: &str| place.compare(&format!("--preset fashion-vgg {options}"), "out").unwrap_err();
+    let soap = refused("--optimizers ekfac,soap");
+    assert!(soap.contains("fashion-vgg has convolutions") && soap.contains("leave it out"), "{soap}");
+    // A device that is not there is refused before.
+    let device = refused("--device wgpu");
+    assert!(device.contains("leave --device out") || device.contains("--device wgpu"), "{device}");
+    assert!(!place.path("out").join("results.json").exists());
+}
+
+// Mutant: baselines that train a network of their own, or from another start.
+#[test]
+fn a_network_with_convolutions_races_on_the_same_start() {
+    if let Err(error) = ekfac_std::data::fashion_mnist() {
+        return println!("left out: {error}");
+    }
+    let place = Place::new();
+    let options = "--preset fashion-vgg --optimizers ekfac,adam,sgd --epochs 1 --batch 500";
+    let rows = json(&place.compare(options, "out").unwrap().join("results.json"));
+    let (starts, ends): (Vec<&Value>, Vec<&Value>) = rows.iter().partition(|row| row["epoch"] == 0);
+    assert!(starts.iter().all(|row| row["loss"] == starts[0]["loss"] && row["accuracy"].is_number()));
+    for row in ends {
+        assert!(row["loss"].as_f64().unwrap() < 0.9 * starts[0]["loss"].as_f64().unwrap(), "{row}");
+        assert!(row["operations"].as_f64().unwrap() > 1e9, "{row}");
+    }
+}

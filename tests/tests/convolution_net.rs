@@ -147,6 +147,11 @@ fn check_gradient(net: ConvolutionNet<'_>, fisher: Fisher, seed: u64) {
             learner.weights(layer).unwrap()[index] = *weight;
         }
     }
+    let mut gradient = vec![f64::NAN; net.parameters()];
+    let loss = learner.mean_gradient(&inputs, Targets::Classes(&classes), &mut gradient).unwrap();
+    assert_eq!(loss, learner.evaluate(&inputs, Targets::Classes(&classes)).unwrap().loss);
+    let error = largest_difference(&column(&gradient), &column(&differences));
+    assert!(error <= 1e-8, "seed {seed}: {error:e}");
     assert_eq!(learner.step(&inputs, Targets::Classes(&classes)).unwrap().outcome, Outcome::Applied);
     let mut taken = Vec::new();
     for (layer, weights) in before.iter().enumerate() {

@@ -6,12 +6,13 @@
 
 use super::{
     ConvolutionLayer, ConvolutionNet, Sharing,
-    net::{Memory, Slot},
+    net::{Kind, Memory, Slot},
     preconditioner::layer_of,
     room::{SharedRoom, bare},
 };
 use crate::{
     Error, Fisher, Kernels, Loss, MatrixMut, MatrixRef, Scalar, Targets,
+    carve::cut,
     kernels::Counted,
     net::remote::{Body, Source, Stream},
     step::Rooms,
@@ -53,6 +54,20 @@ impl<T: Scalar> Network<'_, '_, T> {
         self.memory.slots(batch).0.last().map_or(&[], |last| last.outputs)
     }
 
+    /// The mean gradients of all layers, one after another, from what the passes left.
+    pub(super) fn mean_gradients(&mut self, out: &mut [T]) {
+        let (batch, mut rest, mut below) = (self.batch, out, self.inputs);
+        let (slots, scratch) = self.memory.slots(batch);
+        for slot in slots {
+            let convolution = slot.layer.convolution();
+            let Some(out) = cut(&mut rest, slot.layer.parameters()) else { return };
+            let images = MatrixRef::over(below, convolution.input_words(), batch);
+            let gradients = MatrixRef::over(slot.gradients, convolution.output_words(), batch);
+            convolution.mean_gradient_counted(&mut self.counted, images, gradients, out, scratch);
+            below = slot.outputs;
+        }
+    }
+
     /// Fills the gradients of one side in all layers, from the output down.
     fn take_down(&mut self, mut source: Source<'_, T>, fisher: bool, examples: Range<usize>) {
         let (batch, count) = (self.batch, examples.len());
@@ -71,7 +86,7 @@ impl<T: Scalar> Network<'_, '_, T> {
             let range = examples.start * words..examples.end * words;
             let (z, h, weights) =
                 (take(&mut slot.pre_activations), take(&mut slot.outputs), take(&mut slot.weights));
-            let (activation, pooling) = (slot.layer.activation(), slot.layer.pooling());
+            let (activation, kind) = (slot.layer.activation(), slot.layer.kind());
             let (z, h) = (z.get(range.clone()).unwrap_or_default(), h.get(range).unwrap_or_default());
             let gradients = slot.side(fisher, count);
             self.kernels.through_activation(activation, gradients, z, h);
@@ -80,13 +95,19 @@ impl<T: Scalar> Network<'_, '_, T> {
                 let images = take(&mut below.outputs);
                 let images = images.get(examples.start * width..examples.end * width).unwrap_or_default();
                 let images = MatrixRef::over(images, width, count);
-                let out = MatrixMut::over(below.side(fisher, count), width, count);
+                let handed = below.side(fisher, count);
+                let out = MatrixMut::over(handed, width, count);
                 let gradients = MatrixRef::over(gradients, words, count);
-                match pooling {
-                    Some(pooling) => pooling.backward(convolution, images, gradients, out),
-                    None => {
+                match kind {
+                    Kind::Weights => {
                         convolution.backward_counted(&mut self.counted, weights, gradients, out, scratch);
                     }
+                    Kind::Pooling(pooling) => pooling.backward(convolution, images, gradients, out),
+                    Kind::Addition(_) => copy(gradients.as_slice(), handed),
+                }
+                // All layers above are done, and those that added the outputs below still have what they hand back.
+                for mut above in slots.filter(|above| above.layer.addition() == Some(index - 1)) {
+                    add(&mut self.counted, above.side(fisher, count), handed);
                 }
             }
         }
@@ -96,19 +117,28 @@ impl<T: Scalar> Network<'_, '_, T> {
 impl<T: Scalar> Body<T> for Network<'_, '_, T> {
     fn forward(&mut self, batch: usize) {
         self.finite = true;
-        let (slots, scratch) = self.memory.slots(batch);
-        let mut below = self.inputs;
-        for slot in slots {
-            let convolution = slot.layer.convolution();
+        for (index, layer) in self.net.layers().iter().enumerate() {
+            let (mut slots, scratch) = self.memory.slots(batch);
+            let (mut below, mut added): (&[T], &[T]) = (self.inputs, &[]);
+            for (place, slot) in slots.by_ref().take(index).enumerate() {
+                below = slot.outputs;
+                added = if layer.addition() == Some(place) { below } else { added };
+            }
+            let Some(slot) = slots.next() else { return };
+            let convolution = layer.convolution();
             let images = MatrixRef::over(below, convolution.input_words(), batch);
             let z = MatrixMut::over(slot.pre_activations, convolution.output_words(), batch);
-            match slot.layer.pooling() {
-                Some(pooling) => pooling.forward(convolution, images, z),
-                None => convolution.forward_counted(&mut self.counted, slot.weights, images, z, scratch),
+            match layer.kind() {
+                Kind::Weights => {
+                    convolution.forward_counted(&mut self.counted, slot.weights, images, z, scratch);
+                }
+                Kind::Pooling(pooling) => pooling.forward(convolution, images, z),
+                Kind::Addition(_) => {
+                    copy(below, slot.pre_activations);
+                    add(&mut self.counted, added, slot.pre_activations);
+                }
             }
-            let activation = slot.layer.activation();
-            self.finite &= self.kernels.activate(activation, slot.pre_activations, slot.outputs);
-            below = slot.outputs;
+            self.finite &= self.kernels.activate(layer.activation(), slot.pre_activations, slot.outputs);
         }
     }
 
@@ -196,6 +226,15 @@ impl<T: Scalar> Rooms<T> for Network<'_, '_, T> {
         }
         Ok(())
     }
+}
+
+fn copy<T: Scalar>(from: &[T], into: &mut [T]) {
+    into.iter_mut().zip(from).for_each(|(into, value)| *into = *value);
+}
+
+fn add<T: Scalar>(counted: &mut Counted<'_, T>, from: &[T], into: &mut [T]) {
+    into.iter_mut().zip(from).for_each(|(into, value)| *into += *value);
+    counted.add(into.len());
 }
 
 /// The words of one group.

@@ -148,6 +148,11 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         self.memory.slots(0).0.nth(layer).map(|slot| slot.weights).ok_or(missing)
     }
 
+    /// The weights of all layers, poolings' empty ones too, all borrowed at once.
+    pub fn iter_weights(&mut self) -> impl Iterator<Item = &mut [T]> {
+        self.memory.slots(0).0.map(|slot| slot.weights)
+    }
+
     /// The EKFAC state of one group of a layer. Its A is a sum over locations ([module](super)).
     ///
     /// # Errors
@@ -164,11 +169,7 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
     /// [`Error::Length`], [`Error::Empty`], [`Error::OutOfRange`] for inputs and targets that do not fit, before any write;
     /// [`Error::RefreshFailed`].
     pub fn step(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Step<T>, Error> {
-        let batch = self.check_examples(inputs, &targets)?;
-        if batch > self.memory.capacity() {
-            let expected = self.memory.capacity() * self.net.inputs();
-            return Err(Error::Length { argument: "inputs", expected, found: inputs.len() });
-        }
+        let batch = self.check_batch(inputs, &targets)?;
         let Self { net, config, sharing, kernels, progress, memory } = self;
         let mut body = at_work(memory, net, *kernels, config, *sharing, inputs, batch);
         remote::step_checked(&mut body, *kernels, config, progress, inputs, targets, batch)
@@ -209,6 +210,38 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         }
         evaluation.loss /= T::from_usize(examples);
         Ok(evaluation)
+    }
+
+    /// The mean gradient of a batch, all layers one after another in the layout of their weights, into `out`
+    /// ([`ConvolutionNet::parameters`] words); returns the mean loss. For other optimisers and for tests; no state changes.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Empty`], [`Error::OutOfRange`] for data that do not fit.
+    pub fn mean_gradient(
+        &mut self,
+        inputs: &[T],
+        targets: Targets<'_, T>,
+        out: &mut [T],
+    ) -> Result<T, Error> {
+        let batch = self.check_batch(inputs, &targets)?;
+        expect_length("out", self.net.parameters(), out.len())?;
+        let Self { net, config, sharing, kernels, progress, memory } = self;
+        let mut body = at_work(memory, net, *kernels, config, *sharing, inputs, batch);
+        body.forward(batch);
+        let loss = body.loss(targets, batch) / T::from_usize(batch);
+        body.backward(targets, batch);
+        body.mean_gradients(out);
+        progress.operations = progress.operations.saturating_add(body.operations());
+        Ok(loss)
+    }
+
+    fn check_batch(&self, inputs: &[T], targets: &Targets<'_, T>) -> Result<usize, Error> {
+        let batch = self.check_examples(inputs, targets)?;
+        if batch > self.memory.capacity() {
+            let expected = self.memory.capacity() * self.net.inputs();
+            return Err(Error::Length { argument: "inputs", expected, found: inputs.len() });
+        }
+        Ok(batch)
     }
 
     fn check_examples(&self, inputs: &[T], targets: &Targets<'_, T>) -> Result<usize, Error> {

@@ -2,35 +2,50 @@
 //!
 //! ```text
 //! z_l = layer l of h_(l-1) at every location,   h_l = activation(z_l),   loss(h_L, target)
+//! addition   z_l = h_(l-1) + h_from              dL/dh_l = J_(l+1)^T dL/dz_(l+1) + sum of dL/dz_k over the additions k from l
 //! state      for each layer: W of all groups | their states ([`Convolution::state_words`])
 //! workspace  for each layer: h, z, g, g_Fisher (m T N each, all groups) | K of all groups
 //!            then scratch shared by all: the largest 2 m n + 2 (m + n) columns
 //! ```
 //!
 //! A dense layer on a flattened map is [`ConvolutionLayer::dense`]: one location, whose image is the map as it lies. *Invariant*: a
-//! net is plain data, and its words are known at compile time. *Cost*: as above. *Failure*: [`ConvolutionNet::check`].
+//! net is plain data, and its words are known at compile time; an addition needs no map of its own but those of any layer, since
+//! dL/dz_k, which is what it hands back, stays where it is. *Cost*: as above. *Failure*: [`ConvolutionNet::check`].
 
-use super::{Convolution, Pooling, room::scratch_words};
+use super::{Axis, Convolution, Pooling, room::scratch_words};
 use crate::{
     Activation, Error, LayerMut, Loss, Scalar,
     carve::{Carver, cut},
     error::expect_length,
 };
 
-/// A convolution and its activation, or a pooling.
+/// A convolution, a pooling or a residual addition, and its activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ConvolutionLayer {
     convolution: Convolution,
-    pooling: Option<Pooling>,
+    kind: Kind,
     activation: Activation,
+}
+
+/// What a layer does with the geometry that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) enum Kind {
+    /// The convolution itself.
+    Weights,
+    /// Its windows are pooled.
+    Pooling(Pooling),
+    /// The outputs of this layer are added to the values below.
+    Addition(usize),
 }
 
 impl ConvolutionLayer {
     /// A convolution with this activation.
     pub const fn new(convolution: Convolution, activation: Activation) -> Self {
-        Self { convolution, pooling: None, activation }
+        Self { convolution, kind: Kind::Weights, activation }
     }
 
     /// A dense layer with a bias.
@@ -48,10 +63,38 @@ impl ConvolutionLayer {
     /// assert_eq!((LAYER.convolution().output_words(), LAYER.parameters()), (6 * 4 * 4, 0));
     /// ```
     pub const fn pool(pooling: Pooling, windows: Convolution) -> Self {
-        Self { convolution: windows, pooling: Some(pooling), activation: Activation::Identity }
+        Self { convolution: windows, kind: Kind::Pooling(pooling), activation: Activation::Identity }
     }
 
-    /// Its convolution, or the windows of its pooling.
+    /// A residual addition: h = activation(h below + h of layer `from`), both of so many words and in one layout. `from` counts the
+    /// layers of the net from 0, and lies below the layer below; the net's own input is none of them, so that what is added has
+    /// passed a layer. No weights.
+    ///
+    /// ```
+    /// use ekfac::{Activation::{Identity, Relu}, Loss};
+    /// use ekfac::convolution::{Axis, Convolution, ConvolutionLayer, ConvolutionNet};
+    /// // Twelve samples of one sensor; a stem, and a block of two convolutions around which its output is led.
+    /// const STEM: Convolution = Convolution::new_1d(1, Axis::new(12, 3).padding(1), 4);
+    /// const BLOCK: Convolution = Convolution::new_1d(4, Axis::new(12, 3).padding(1), 4);
+    /// const LAYERS: [ConvolutionLayer; 5] = [
+    ///     ConvolutionLayer::new(STEM, Relu),
+    ///     ConvolutionLayer::new(BLOCK, Relu),
+    ///     ConvolutionLayer::new(BLOCK, Identity),
+    ///     ConvolutionLayer::add(0, BLOCK.output_words(), Relu),
+    ///     ConvolutionLayer::dense(BLOCK.output_words(), 2, Identity),
+    /// ];
+    /// const NET: ConvolutionNet<'static> = ConvolutionNet::new(&LAYERS, Loss::SoftmaxCrossEntropy);
+    /// NET.check()?;
+    /// assert_eq!((LAYERS[3].addition(), LAYERS[3].parameters()), (Some(0), 0));
+    /// # Ok::<(), ekfac::Error>(())
+    /// ```
+    pub const fn add(from: usize, words: usize, activation: Activation) -> Self {
+        // As one channel, whatever they are: word by word.
+        let convolution = Convolution::new_1d(1, Axis::new(words, 1), 1);
+        Self { convolution, kind: Kind::Addition(from), activation }
+    }
+
+    /// Its convolution, the windows of its pooling, or the words of its addition as one channel.
     pub const fn convolution(&self) -> &Convolution {
         &self.convolution
     }
@@ -63,21 +106,34 @@ impl ConvolutionLayer {
 
     /// Its pooling, if it is one.
     pub const fn pooling(&self) -> Option<Pooling> {
-        self.pooling
+        if let Kind::Pooling(pooling) = self.kind { Some(pooling) } else { None }
+    }
+
+    /// The layer whose outputs it adds, if it is an addition.
+    pub const fn addition(&self) -> Option<usize> {
+        if let Kind::Addition(from) = self.kind { Some(from) } else { None }
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    const fn has_weights(&self) -> bool {
+        matches!(self.kind, Kind::Weights)
     }
 
     /// The number of its weights.
     pub const fn parameters(&self) -> usize {
-        if self.pooling.is_some() { 0 } else { self.convolution.parameters() }
+        if self.has_weights() { self.convolution.parameters() } else { 0 }
     }
 
     /// Groups with weights and a state.
     pub(super) const fn groups(&self) -> usize {
-        if self.pooling.is_some() { 0 } else { self.convolution.group_count() }
+        if self.has_weights() { self.convolution.group_count() } else { 0 }
     }
 
     const fn group_words(&self) -> usize {
-        if self.pooling.is_some() { 0 } else { self.convolution.state_words() }
+        if self.has_weights() { self.convolution.state_words() } else { 0 }
     }
 
     const fn state_words(&self) -> usize {
@@ -129,6 +185,16 @@ impl<'a> ConvolutionNet<'a> {
         }
     }
 
+    /// The number of weights.
+    pub const fn parameters(&self) -> usize {
+        let (mut words, mut rest) = (0_usize, self.layers);
+        while let [first, tail @ ..] = rest {
+            words = words.saturating_add(first.parameters());
+            rest = tail;
+        }
+        words
+    }
+
     /// Words of weights and layer states.
     pub const fn state_words(&self) -> usize {
         let (mut words, mut rest) = (0_usize, self.layers);
@@ -165,7 +231,8 @@ impl<'a> ConvolutionNet<'a> {
         words
     }
 
-    /// Refuses a network without layers or weights, with a bad layer, with sizes that do not meet, or with a bad loss.
+    /// Refuses a network without layers or weights, with a bad layer, with sizes that do not meet, with an addition from a layer that
+    /// does not lie below the one below it (`from`; the index is the addition's), or with a bad loss.
     ///
     /// # Errors
     /// Those of [`Convolution::check`], [`Error::Empty`], [`Error::Length`], [`Error::OutOfRange`].
@@ -174,12 +241,19 @@ impl<'a> ConvolutionNet<'a> {
             return Err(Error::Empty { argument: "layers" });
         }
         let mut width = self.inputs();
-        for layer in self.layers {
+        for (index, layer) in self.layers.iter().enumerate() {
             layer.convolution.check()?;
-            if layer.pooling.is_some() && !layer.convolution.is_depthwise() {
-                return Err(Error::OutOfRange { argument: "groups", index: 0 });
-            }
             expect_length("layer inputs", width, layer.convolution.input_words())?;
+            match layer.kind {
+                Kind::Weights => {}
+                Kind::Pooling(_) if layer.convolution.is_depthwise() => {}
+                Kind::Pooling(_) => return Err(Error::OutOfRange { argument: "groups", index: 0 }),
+                Kind::Addition(from) => {
+                    let below = self.layers.get(..index.saturating_sub(1)).unwrap_or_default();
+                    let from = below.get(from).ok_or(Error::OutOfRange { argument: "from", index })?;
+                    expect_length("from", width, from.convolution.output_words())?;
+                }
+            }
             width = layer.convolution.output_words();
         }
         if self.layers.iter().all(|layer| layer.groups() == 0) {

@@ -81,12 +81,7 @@ impl Convolution {
         self.check_pass(out.len(), scratch.len())?;
         let sizes = (gradients.rows(), gradients.columns());
         self.check_batch(images.columns(), (images.rows(), images.columns()), sizes)?;
-        let (mut counted, parameters) = (Counted::new(kernels), self.shape().parameters());
-        let scale = T::ONE / T::from_usize(images.columns());
-        for (group, out) in out.chunks_exact_mut(parameters.max(1)).enumerate() {
-            let samples = Samples { walk: self.walk(group), images, gradients };
-            samples.sum(&mut counted, None, samples.of(0..images.columns()), scale, out, scratch);
-        }
+        self.mean_gradient_counted(&mut Counted::new(kernels), images, gradients, out, scratch);
         Ok(())
     }
 
@@ -139,6 +134,21 @@ impl Convolution {
                 counted.multiply(patches, weights, g, count, true);
                 walk.add_patches(patches, block, &mut out);
             }
+        }
+    }
+
+    pub(crate) fn mean_gradient_counted<T: Scalar>(
+        &self,
+        counted: &mut Counted<'_, T>,
+        images: MatrixRef<'_, T>,
+        gradients: MatrixRef<'_, T>,
+        out: &mut [T],
+        scratch: &mut [T],
+    ) {
+        let scale = T::ONE / T::from_usize(images.columns());
+        for (group, out) in out.chunks_exact_mut(self.shape().parameters().max(1)).enumerate() {
+            let samples = Samples { walk: self.walk(group), images, gradients };
+            samples.sum(counted, None, samples.of(0..images.columns()), scale, out, scratch);
         }
     }
 

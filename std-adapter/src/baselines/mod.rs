@@ -31,7 +31,7 @@ pub mod sgd;
 pub mod soap;
 
 pub use adamw::{AdamW, AdamWSettings};
-pub use descent::Descent;
+pub use descent::{Descends, Descent};
 pub use sgd::{SgdMomentum, SgdMomentumSettings};
 pub use soap::{Soap, SoapSettings};
 

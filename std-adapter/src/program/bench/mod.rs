@@ -91,10 +91,11 @@ const SEED: u64 = 1;
 /// Images that are missing or damaged, a folder that cannot be written.
 pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     let (task, data) = task(arguments)?;
-    let memory = Network::<f32>::memory(&Net::new(&task.layers, task.loss), task.batch)?;
+    let layers = task.dense_layers()?;
+    let memory = Network::<f32>::memory(&Net::new(layers, task.loss), task.batch)?;
     let pool = pool(arguments.threads)?;
     open_folder(&arguments.out)?;
-    text::print(&text::memory::<f32>(&text::shapes(&task.layers), &memory))?;
+    text::print(&text::memory::<f32>(&text::shapes(layers), &memory))?;
     let findings = measure(arguments, &task, data, &memory, pool)?;
     write_atomically(arguments.out.join("bench.json"), &serde_json::to_vec_pretty(&findings)?)?;
     write_atomically(arguments.out.join("bench.svg"), report::picture(&findings)?.as_bytes())?;

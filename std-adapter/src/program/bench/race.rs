@@ -80,8 +80,9 @@ impl<'a> Race<'a> {
         seed: u64,
         pool: Option<&Arc<ThreadPool>>,
     ) -> Result<Self, ProgramError> {
+        let layers = task.dense_layers()?;
         let network = || {
-            let network = Network::new(task.layers.clone(), task.loss, Config::default(), seed, task.batch)?;
+            let network = Network::new(layers.to_vec(), task.loss, Config::default(), seed, task.batch)?;
             Ok::<_, Error>(match pool {
                 Some(pool) => network.with_pool(pool.clone()),
                 None => network,
@@ -91,7 +92,7 @@ impl<'a> Race<'a> {
             batches: Batches { task, place: 0 },
             natural: network()?,
             descent: Descent::new(network()?)?,
-            arithmetic: Arithmetic::new(&task.layers, task.batch),
+            arithmetic: Arithmetic::new(layers, task.batch),
             times: Timed::default(),
         })
     }

@@ -1,10 +1,7 @@
 //! Examples gathered into a batch.
 
-use crate::{
-    Network,
-    data::{self, Dataset},
-};
-use ekfac::{Error, Evaluation, Targets};
+use crate::data::{self, Dataset};
+use ekfac::Targets;
 
 /// Inputs and targets of some examples, one after another.
 #[derive(Default)]
@@ -21,11 +18,6 @@ impl Batch {
         let mut batch = Self::default();
         batch.gather(data, &(0..data.examples).collect::<Vec<_>>());
         batch
-    }
-
-    /// Loss and accuracy over them.
-    pub(super) fn evaluate(&self, network: &mut Network<f32>) -> Result<Evaluation<f32>, Error> {
-        network.evaluate(&self.inputs, self.targets())
     }
 
     /// Gathers the examples of these indices.

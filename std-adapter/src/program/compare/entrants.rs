@@ -56,6 +56,9 @@ const KFAC_DAMPINGS: [f32; 5] = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2];
 const RUNNING_DAMPINGS: [f32; 5] = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3];
 const ADAM_RATES: [f32; 9] = [1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2, 1e-1, 2e-1];
 const SGD_RATES: [f32; 9] = [3e-3, 1e-2, 2e-2, 3e-2, 5e-2, 1e-1, 2e-1, 3e-1, 5e-1];
+// With convolutions a run takes longer.
+const ADAM_RATES_OF_CONVOLUTIONS: [f32; 5] = [1e-3, 2e-3, 5e-3, 1e-2, 2e-2];
+const SGD_RATES_OF_CONVOLUTIONS: [f32; 5] = [1e-2, 2e-2, 5e-2, 1e-1, 2e-1];
 const SOAP_RATES: [f32; 6] = [3e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2];
 
 impl Optimizer {
@@ -105,6 +108,16 @@ impl Optimizer {
             }
             Optimizer::Adam => ADAM_RATES.map(adam).to_vec(),
             Optimizer::Sgd => SGD_RATES.map(sgd).to_vec(),
+        }
+    }
+
+    /// Those for networks with convolutions.
+    #[must_use]
+    pub(super) fn grid_of_convolutions(self) -> Vec<Setting> {
+        match self {
+            Optimizer::Adam => ADAM_RATES_OF_CONVOLUTIONS.map(adam).to_vec(),
+            Optimizer::Sgd => SGD_RATES_OF_CONVOLUTIONS.map(sgd).to_vec(),
+            _ => self.grid(),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `ekfac compare`: the same network from the same start on the same batches, by several optimisers and seeds.
 
 mod batch;
+mod convolutions;
 mod entrants;
 pub(super) mod presets;
 mod race;
 mod report;
+mod stepper;
 mod study;
 mod summary;
 
@@ -15,7 +17,7 @@ use crate::{
 };
 use entrants::{Optimizer, Setting};
 use indicatif::{ProgressBar, ProgressStyle};
-use presets::{Preset, Task, Wishes};
+use presets::{Layers, Preset, Task, Wishes};
 use race::{Job, Row};
 use report::Entry;
 use serde::Serialize;
@@ -34,9 +36,9 @@ pub struct Arguments {
     /// What to train: digits-autoencoder by default, every small preset in a study.
     #[arg(long, value_enum)]
     preset: Option<Preset>,
-    /// By which optimisers.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "ekfac,ekfac-ra,kfac,soap,adam,sgd")]
-    optimizers: Vec<Optimizer>,
+    /// By which optimisers: ekfac, ekfac-ra, kfac, soap, adam and sgd by default; without soap where there are convolutions.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    optimizers: Option<Vec<Optimizer>>,
     /// Passes over the data; the preset's own number by default.
     #[arg(long, value_parser = up_to::<usize>(100_000))]
     epochs: Option<usize>,
@@ -59,7 +61,8 @@ pub struct Arguments {
     /// devices` lists what is there.
     #[arg(long, value_enum, default_value_t)]
     device: Kind,
-    /// Runs every setting of each optimiser's grid instead, and writes grid.json and grid.csv.
+    /// Runs every setting of each optimiser's grid instead, and writes grid.json and grid.csv; the other files are those of the
+    /// setting with the lowest median loss at the end.
     #[arg(long)]
     grid: bool,
     /// Runs EKFAC's default against Adam at nine rates on every small preset instead, and writes study.csv, study.md,
@@ -78,19 +81,55 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     if arguments.study {
         return study::run(arguments);
     }
-    let task = arguments.preset.unwrap_or(Preset::DigitsAutoencoder).task(arguments.wishes())?;
-    let mut optimizers = arguments.optimizers.clone();
+    let preset = arguments.preset.unwrap_or(Preset::DigitsAutoencoder);
+    let mut optimizers = optimizers(arguments, preset)?;
+    let task = task(arguments, preset)?;
     // Each once, in the order of the table: the slow ones start first, so that none of them is left to one thread at the end.
     optimizers.sort_unstable();
     optimizers.dedup();
     let settings: Vec<(Optimizer, Setting)> = (optimizers.iter())
         .flat_map(|optimizer| {
-            let settings = if arguments.grid { optimizer.grid() } else { vec![optimizer.stated()] };
+            let settings = if arguments.grid { grid(*optimizer, &task) } else { vec![optimizer.stated()] };
             settings.into_iter().map(|setting| (*optimizer, setting))
         })
         .collect();
     let entries = race(arguments, &task, &settings)?;
-    if arguments.grid { finish_grid(arguments, &task, &entries) } else { finish(arguments, &task, &entries) }
+    if arguments.grid {
+        finish_grid(arguments, &task, &entries)
+    } else {
+        finish(arguments, &task, &entries.iter().collect::<Vec<_>>())
+    }
+}
+
+/// The preset's task.
+fn task(arguments: &Arguments, preset: Preset) -> Result<Task, ProgramError> {
+    if preset.has_convolutions() && arguments.device != Kind::Cpu {
+        let problem = "steps with convolutions run on the processor alone: leave --device out";
+        return Err(format!("{} has convolutions: {problem}", preset.name()).into());
+    }
+    preset.task(arguments.wishes())
+}
+
+/// All settings of an optimiser's grid.
+fn grid(optimizer: Optimizer, task: &Task) -> Vec<Setting> {
+    match task.layers {
+        Layers::Dense(_) => optimizer.grid(),
+        Layers::Convolutions(_) => optimizer.grid_of_convolutions(),
+    }
+}
+
+/// Those that were asked for.
+fn optimizers(arguments: &Arguments, preset: Preset) -> Result<Vec<Optimizer>, ProgramError> {
+    use Optimizer::{Adam, Ekfac, EkfacRa, Kfac, Sgd, Soap};
+    match &arguments.optimizers {
+        Some(optimizers) if preset.has_convolutions() && optimizers.contains(&Soap) => {
+            let problem = "this SOAP knows matrices, and there is more than one way to make one of a bank of filters: leave it out";
+            Err(format!("{} has convolutions: {problem}", preset.name()).into())
+        }
+        Some(optimizers) => Ok(optimizers.clone()),
+        None if preset.has_convolutions() => Ok(vec![Ekfac, EkfacRa, Kfac, Adam, Sgd]),
+        None => Ok(vec![Ekfac, EkfacRa, Kfac, Soap, Adam, Sgd]),
+    }
 }
 
 /// Says what runs where, or that the device is not there.
@@ -155,7 +194,7 @@ fn run_all(
     Ok(runs)
 }
 
-fn finish(arguments: &Arguments, task: &Task, entries: &[Entry]) -> Result<(), ProgramError> {
+fn finish(arguments: &Arguments, task: &Task, entries: &[&Entry]) -> Result<(), ProgramError> {
     let title = match arguments.seeds {
         1 => format!("{}, one seed", task.name),
         seeds => format!("{}, median and range of {seeds} seeds", task.name),
@@ -195,6 +234,7 @@ fn finish_grid(arguments: &Arguments, task: &Task, entries: &[Entry]) -> Result<
     }
     write_atomically(arguments.out.join("grid.json"), &serde_json::to_vec_pretty(&rows)?)?;
     write_atomically(arguments.out.join("grid.csv"), csv.as_bytes())?;
+    finish(arguments, task, &report::bests_at_the_end(entries))?;
     let (seeds, folder) = (arguments.seeds, arguments.out.display());
     text::print(&format!(
         "the best of each grid, median of {seeds} seeds:

@@ -1,11 +1,12 @@
 //! What is compared on: a data set, a network and a batch size, as plain data.
 
+use super::convolutions;
 use crate::{
     data::{self, DataError, Dataset},
     program::ProgramError,
 };
 use clap::ValueEnum;
-use ekfac::{Activation, Dense, Loss, net::dense_layers};
+use ekfac::{Activation, Dense, Loss, convolution::ConvolutionLayer, net::dense_layers};
 use std::path::Path;
 
 /// A protocol.
@@ -27,6 +28,8 @@ pub(in crate::program) enum Preset {
     IllConditioned,
     /// 784-64-10 on 10,000 images of Debian's Fashion-MNIST: tanh, softmax cross-entropy, batch 100.
     FashionClassifier,
+    /// Convolutions of 8, 8, 16 and 16 filters, two poolings, 10 classes, on the same images: ReLU, softmax cross-entropy, batch 100.
+    FashionVgg,
     /// 784-128-32-128-784 on the same images: tanh, linear at the code and the output, half summed squared error, batch 200.
     FashionAutoencoder,
     /// 784-256-64-16-64-256-784 on 10,000 images of MNIST (--mnist): as the autoencoder before, batch 200.
@@ -35,9 +38,18 @@ pub(in crate::program) enum Preset {
     PaperNet,
 }
 
-/// A preset as plain data: tanh but for linear outputs.
+/// A network as plain data.
+#[derive(Clone, Copy)]
+enum Plan {
+    /// Dense layers of these sizes: tanh but for linear outputs.
+    Sizes(&'static [usize]),
+    /// Layers with convolutions.
+    Convolutions(fn() -> Vec<ConvolutionLayer>),
+}
+
+/// A preset as plain data.
 struct Protocol {
-    sizes: &'static [usize],
+    plan: Plan,
     /// The layer without an activation whose output is the code of an autoencoder, which is to reproduce its inputs.
     code: Option<usize>,
     loss: Loss,
@@ -68,7 +80,7 @@ const TRAINING_IMAGES: usize = 10_000;
 const HELD_OUT_IMAGES: usize = 2_000;
 
 const CLASSIFIER: Protocol = Protocol {
-    sizes: &[64, 32, 10],
+    plan: Plan::Sizes(&[64, 32, 10]),
     code: None,
     loss: Loss::SoftmaxCrossEntropy,
     batch: 32,
@@ -77,7 +89,7 @@ const CLASSIFIER: Protocol = Protocol {
     standardised: false,
 };
 const WINE: Protocol = Protocol {
-    sizes: &[13, 16, 3],
+    plan: Plan::Sizes(&[13, 16, 3]),
     batch: 16,
     epochs: 50,
     data: Data::Fifth(data::wine),
@@ -85,29 +97,36 @@ const WINE: Protocol = Protocol {
     ..CLASSIFIER
 };
 const BREAST_CANCER: Protocol =
-    Protocol { sizes: &[30, 16, 2], data: Data::Fifth(data::breast_cancer), ..WINE };
+    Protocol { plan: Plan::Sizes(&[30, 16, 2]), data: Data::Fifth(data::breast_cancer), ..WINE };
 // The last 314 windows are those of subjects 9 and 10.
 const SMARTWATCH: Protocol =
-    Protocol { sizes: &[36, 24, 7], epochs: 30, data: Data::Last(data::smartwatch, 314), ..WINE };
+    Protocol { plan: Plan::Sizes(&[36, 24, 7]), epochs: 30, data: Data::Last(data::smartwatch, 314), ..WINE };
 const DIABETES: Protocol = Protocol {
-    sizes: &[10, 16, 1],
+    plan: Plan::Sizes(&[10, 16, 1]),
     loss: Loss::SquaredError,
     epochs: 100,
     data: Data::Fifth(data::diabetes),
     ..WINE
 };
 const ILL_CONDITIONED: Protocol = Protocol {
-    sizes: &[32, 32, 4],
+    plan: Plan::Sizes(&[32, 32, 4]),
     batch: 50,
     epochs: 50,
     data: Data::Fifth(|| Ok(data::ill_conditioned(1))),
     standardised: false,
     ..DIABETES
 };
-const FASHION_CLASSIFIER: Protocol =
-    Protocol { sizes: &[784, 64, 10], batch: 100, epochs: 5, data: Data::FashionMnist, ..CLASSIFIER };
+const FASHION_CLASSIFIER: Protocol = Protocol {
+    plan: Plan::Sizes(&[784, 64, 10]),
+    batch: 100,
+    epochs: 5,
+    data: Data::FashionMnist,
+    ..CLASSIFIER
+};
+const FASHION_VGG: Protocol =
+    Protocol { plan: Plan::Convolutions(convolutions::vgg), epochs: 10, ..FASHION_CLASSIFIER };
 const AUTOENCODER: Protocol = Protocol {
-    sizes: &[64, 48, 24, 12, 24, 48, 64],
+    plan: Plan::Sizes(&[64, 48, 24, 12, 24, 48, 64]),
     code: Some(2),
     loss: Loss::SquaredError,
     batch: 100,
@@ -116,7 +135,7 @@ const AUTOENCODER: Protocol = Protocol {
     standardised: false,
 };
 const FASHION_AUTOENCODER: Protocol = Protocol {
-    sizes: &[784, 128, 32, 128, 784],
+    plan: Plan::Sizes(&[784, 128, 32, 128, 784]),
     code: Some(1),
     batch: 200,
     epochs: 20,
@@ -124,20 +143,32 @@ const FASHION_AUTOENCODER: Protocol = Protocol {
     ..AUTOENCODER
 };
 const MEDIUM_NET: Protocol = Protocol {
-    sizes: &[784, 256, 64, 16, 64, 256, 784],
+    plan: Plan::Sizes(&[784, 256, 64, 16, 64, 256, 784]),
     code: Some(2),
     data: Data::Mnist,
     ..FASHION_AUTOENCODER
 };
-const PAPER_NET: Protocol =
-    Protocol { sizes: &[784, 1000, 500, 250, 30, 250, 500, 1000, 784], code: Some(3), ..MEDIUM_NET };
+const PAPER_NET: Protocol = Protocol {
+    plan: Plan::Sizes(&[784, 1000, 500, 250, 30, 250, 500, 1000, 784]),
+    code: Some(3),
+    ..MEDIUM_NET
+};
+
+/// The layers of either kind of network.
+#[derive(Clone, Debug)]
+pub(in crate::program) enum Layers {
+    /// Dense ones.
+    Dense(Vec<Dense>),
+    /// With convolutions.
+    Convolutions(Vec<ConvolutionLayer>),
+}
 
 /// A preset made ready.
 pub(in crate::program) struct Task {
     /// The preset's name on the command line.
     pub(in crate::program) name: String,
     /// Layers of the network.
-    pub(in crate::program) layers: Vec<Dense>,
+    pub(in crate::program) layers: Layers,
     /// Its loss.
     pub(in crate::program) loss: Loss,
     /// Examples in a batch.
@@ -193,6 +224,19 @@ fn reproduce(data: &mut Dataset) {
     data.targets = data::Targets::Values { values: data.inputs.clone(), width: data.input_width };
 }
 
+impl Task {
+    /// The layers of a task without convolutions.
+    ///
+    /// # Errors
+    /// A task with them.
+    pub(in crate::program) fn dense_layers(&self) -> Result<&[Dense], ProgramError> {
+        match &self.layers {
+            Layers::Dense(layers) => Ok(layers),
+            Layers::Convolutions(_) => Err(format!("{} has convolutions", self.name).into()),
+        }
+    }
+}
+
 impl Preset {
     /// Those of a study, which take seconds; the last one needs a package.
     pub(super) const SMALL: [Preset; 8] = [
@@ -212,6 +256,11 @@ impl Preset {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
     }
 
+    /// Whether the network has convolutions.
+    pub(super) fn has_convolutions(self) -> bool {
+        matches!(self.protocol().plan, Plan::Convolutions(_))
+    }
+
     fn protocol(self) -> Protocol {
         match self {
             Preset::DigitsAutoencoder => AUTOENCODER,
@@ -222,6 +271,7 @@ impl Preset {
             Preset::Smartwatch => SMARTWATCH,
             Preset::IllConditioned => ILL_CONDITIONED,
             Preset::FashionClassifier => FASHION_CLASSIFIER,
+            Preset::FashionVgg => FASHION_VGG,
             Preset::FashionAutoencoder => FASHION_AUTOENCODER,
             Preset::MediumNet => MEDIUM_NET,
             Preset::PaperNet => PAPER_NET,
@@ -239,7 +289,12 @@ impl Preset {
 
     /// Width of an input.
     pub(in crate::program) fn inputs(self) -> usize {
-        self.protocol().sizes.first().copied().unwrap_or(0)
+        match self.protocol().plan {
+            Plan::Sizes(sizes) => sizes.first().copied().unwrap_or(0),
+            Plan::Convolutions(layers) => {
+                layers().first().map_or(0, |layer| layer.convolution().input_words())
+            }
+        }
     }
 
     /// The same on other examples of the preset's width.
@@ -252,13 +307,20 @@ impl Preset {
         mut training: Dataset,
         mut held_out: Option<Dataset>,
     ) -> Result<Task, ProgramError> {
-        let Protocol { sizes, code, loss, batch, epochs, standardised, .. } = self.protocol();
-        let mut layers = dense_layers(sizes, Activation::Tanh, Activation::Identity)?.to_vec();
+        let Protocol { plan, code, loss, batch, epochs, standardised, .. } = self.protocol();
+        let mut layers = match plan {
+            Plan::Sizes(sizes) => {
+                Layers::Dense(dense_layers(sizes, Activation::Tanh, Activation::Identity)?.to_vec())
+            }
+            Plan::Convolutions(layers) => Layers::Convolutions(layers()),
+        };
         if standardised {
             let standardisation = training.standardise();
             held_out.iter_mut().try_for_each(|held_out| standardisation.apply(held_out))?;
         }
-        if let Some(layer) = code.and_then(|index| layers.get_mut(index)) {
+        if let (Layers::Dense(layers), Some(code)) = (&mut layers, code)
+            && let Some(layer) = layers.get_mut(code)
+        {
             *layer = Dense::with_shape(*layer.shape(), Activation::Identity);
             held_out.iter_mut().chain([&mut training]).for_each(reproduce);
         }

@@ -7,17 +7,10 @@ use super::{
     batch::Batch,
     entrants::{Method, Setting},
     presets::Task,
+    stepper::{Owner, Stepper},
 };
-use crate::{
-    Network,
-    baselines::{AdamW, Descent, SgdMomentum, Soap},
-    offload::{
-        FallBack, Fault, Offloaded, Patience,
-        devices::{self, Kind},
-    },
-    program::ProgramError,
-};
-use ekfac::{Config, Error, Evaluation, Learner, Progress, Step};
+use crate::{offload::devices::Kind, program::ProgramError};
+use ekfac::{Config, Evaluation};
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
@@ -97,94 +90,6 @@ fn take(next: &Mutex<std::ops::Range<usize>>) -> Option<usize> {
     next.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
-/// What the steps are made by: core, on the processor or on a device, or a baseline on core's gradients.
-enum Stepper {
-    Natural,
-    Device(Box<Offloaded>),
-    Baseline(Descent),
-}
-
-impl Stepper {
-    fn new(job: &Job<'_>, network: &Network<f32>, device: Kind) -> Result<Self, ProgramError> {
-        let net = network.net();
-        let descent = match &job.setting.method {
-            Method::Natural(_) => {
-                let offloaded = devices::offload(device, network, job.task.batch, Patience::default());
-                let offloaded = offloaded.map_err(|absent| format!("--device {device}: {absent}"))?;
-                return Ok(offloaded.map_or(Stepper::Natural, |device| Stepper::Device(Box::new(device))));
-            }
-            Method::Soap(settings) => Descent::new(&net, |shapes| Soap::new(shapes, *settings)),
-            Method::AdamW(settings) => Descent::new(&net, |shapes| AdamW::new(shapes, *settings)),
-            Method::Sgd(settings) => Descent::new(&net, |shapes| SgdMomentum::new(shapes, *settings)),
-        };
-        Ok(Stepper::Baseline(descent?))
-    }
-
-    /// One step; false once the run has diverged.
-    fn step(&mut self, network: &mut Network<f32>, batch: &Batch) -> Result<bool, ProgramError> {
-        match self {
-            Stepper::Natural => survived(network.step(&batch.inputs, batch.targets())),
-            Stepper::Device(device) => {
-                let step = device.step(&batch.inputs, batch.targets());
-                Ok(still_there(device)? && survived(step)?)
-            }
-            Stepper::Baseline(descent) => {
-                let step =
-                    |learner: &mut Learner<'_, f32>| descent.step(learner, &batch.inputs, batch.targets());
-                Ok(network.with(step)?.is_some())
-            }
-        }
-    }
-
-    /// Loss and accuracy; the loss is NaN once the run has diverged.
-    fn evaluate(
-        &mut self,
-        network: &mut Network<f32>,
-        batch: &Batch,
-    ) -> Result<Evaluation<f32>, ProgramError> {
-        let Stepper::Device(device) = self else { return Ok(batch.evaluate(network)?) };
-        let evaluation = device.evaluate(&batch.inputs, batch.targets())?;
-        let loss = if still_there(device)? { evaluation.loss } else { f32::NAN };
-        Ok(Evaluation { loss, ..evaluation })
-    }
-
-    fn progress<'s>(&'s self, network: &'s Network<f32>) -> &'s Progress<f32> {
-        match self {
-            Stepper::Device(device) => device.progress(),
-            Stepper::Natural | Stepper::Baseline(_) => network.progress(),
-        }
-    }
-
-    fn operations(&self) -> u64 {
-        match self {
-            Stepper::Natural | Stepper::Device(_) => 0,
-            Stepper::Baseline(descent) => descent.operations(),
-        }
-    }
-}
-
-/// Whether a step of core's left a run alive.
-fn survived(step: Result<Step<f32>, Error>) -> Result<bool, ProgramError> {
-    match step {
-        Ok(step) => Ok(step.loss.is_finite()),
-        // Too large a step can leave curvature behind that no solve settles.
-        Err(Error::RefreshFailed { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether a run is on its device still; false where its numbers diverged. A comparison that went on elsewhere would compare
-/// something else, so any other fault is an error.
-fn still_there(device: &Offloaded) -> Result<bool, ProgramError> {
-    match device.fall_back() {
-        None => Ok(true),
-        Some(FallBack { fault: Fault::NotFinite, .. }) => Ok(false),
-        Some(FallBack { step, fault, .. }) => {
-            Err(format!("after {step} steps, {fault}; run again, or with `--device cpu`").into())
-        }
-    }
-}
-
 fn run(
     job: &Job<'_>,
     device: Kind,
@@ -195,8 +100,8 @@ fn run(
         Method::Natural(config) => *config,
         _ => Config::default(),
     };
-    let mut network = Network::new(task.layers.clone(), task.loss, config, job.seed, task.batch)?;
-    let mut stepper = Stepper::new(job, &network, device)?;
+    let mut owner = Owner::new(task, config, job.seed)?;
+    let mut stepper = Stepper::new(job, &owner, device)?;
     let (training, held_out) = (Batch::whole(&task.training), task.held_out.as_ref().map(Batch::whole));
     let (mut batch, mut seconds, mut alive) = (Batch::default(), Duration::ZERO, true);
     let mut rows = Vec::with_capacity(task.epochs + 1);
@@ -205,13 +110,13 @@ fn run(
             let start = Instant::now();
             for indices in shuffled(task.training.examples, job.seed, epoch).chunks_exact(task.batch) {
                 batch.gather(&task.training, indices);
-                alive = alive && stepper.step(&mut network, &batch)?;
+                alive = alive && stepper.step(&mut owner, &batch)?;
             }
             seconds += start.elapsed();
         }
-        let loss = if alive { stepper.evaluate(&mut network, &training)?.loss } else { f32::NAN };
-        let held_out = held_out.as_ref().map(|batch| stepper.evaluate(&mut network, batch)).transpose()?;
-        let progress = stepper.progress(&network);
+        let loss = if alive { stepper.evaluate(&mut owner, &training)?.loss } else { f32::NAN };
+        let held_out = held_out.as_ref().map(|batch| stepper.evaluate(&mut owner, batch)).transpose()?;
+        let progress = stepper.progress(&owner);
         let row = Row {
             optimizer: job.optimizer.clone(),
             seed: job.seed,

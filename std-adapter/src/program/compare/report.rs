@@ -82,7 +82,7 @@ impl Entry {
 ///
 /// # Errors
 /// A file that cannot be written, named.
-pub(super) fn write(folder: &Path, title: &str, entries: &[Entry]) -> Result<(), ProgramError> {
+pub(super) fn write(folder: &Path, title: &str, entries: &[&Entry]) -> Result<(), ProgramError> {
     let rows: Vec<&Row> = entries.iter().flat_map(|entry| entry.runs.iter().flatten()).collect();
     write_atomically(folder.join("results.json"), &serde_json::to_vec_pretty(&rows)?)?;
     write_atomically(folder.join("results.csv"), csv(&rows).as_bytes())?;
@@ -131,6 +131,13 @@ pub(super) fn new_table(header: Vec<String>) -> Table {
     table
 }
 
+/// Each optimiser with the setting of its grid that has the lowest median loss at the end.
+pub(super) fn bests_at_the_end(entries: &[Entry]) -> Vec<&Entry> {
+    let last = |entry: &Entry| entry.median(entry.last_epoch(), |row| f64::from(row.loss));
+    let grids = entries.chunk_by(|left, right| left.optimizer == right.optimizer);
+    grids.filter_map(|grid| grid.iter().min_by(|left, right| last(left).total_cmp(&last(right)))).collect()
+}
+
 /// The best setting of each optimiser's grid after each of these epochs.
 pub(super) fn best_of_grid(entries: &[Entry], epochs: &[usize]) -> Table {
     let mut table = new_table(["optimiser", "epoch", "loss", "setting"].map(String::from).to_vec());
@@ -148,7 +155,7 @@ pub(super) fn best_of_grid(entries: &[Entry], epochs: &[usize]) -> Table {
 }
 
 /// The table at the end.
-pub(super) fn table(entries: &[Entry], epochs: usize) -> Table {
+pub(super) fn table(entries: &[&Entry], epochs: usize) -> Table {
     let shown = shown(epochs);
     let mut header = vec!["optimiser".to_string(), "setting".into()];
     header.extend(shown.iter().map(|epoch| format!("loss @{epoch}")));
@@ -161,7 +168,7 @@ pub(super) fn table(entries: &[Entry], epochs: usize) -> Table {
     header.extend(["seconds", "rotations/step", "operations / SGD"].map(String::from));
     let mut table = new_table(header);
     let work = |entry: &Entry| entry.median(epochs, |row| row.operations as f64);
-    let sgd = entries.iter().find(|entry| entry.optimizer == "sgd").map(work);
+    let sgd = entries.iter().find(|entry| entry.optimizer == "sgd").map(|entry| work(entry));
     for entry in entries {
         let mut cells = vec![entry.optimizer.clone(), entry.setting.clone()];
         cells.extend(shown.iter().map(|epoch| loss_cell(entry.median(*epoch, |row| f64::from(row.loss)))));

@@ -9,7 +9,7 @@ use super::{
     presets::{Preset, Task},
     race::{Job, Row},
     report::{self, Entry},
-    run_all, summary,
+    run_all, summary, task,
 };
 use crate::{
     atomic::write_atomically,
@@ -70,11 +70,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ProgramError> {
 /// The preset that was asked for, or the small ones, less those whose files are missing.
 fn tasks(arguments: &Arguments) -> Result<Vec<Task>, ProgramError> {
     if let Some(preset) = arguments.preset {
-        return Ok(vec![preset.task(arguments.wishes())?]);
+        return Ok(vec![task(arguments, preset)?]);
     }
     let mut tasks = Vec::new();
     for preset in Preset::SMALL {
-        match preset.task(arguments.wishes()) {
+        match task(arguments, preset) {
             Ok(task) => tasks.push(task),
             Err(error) if preset == Preset::FashionClassifier => {
                 text::print(&format!("left out: {}: {error}", preset.name()))?;
