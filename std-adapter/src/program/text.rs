@@ -63,6 +63,10 @@ pub(in crate::program) fn layers<T>(layers: &[Dense]) -> String {
 /// The same for a network with convolutions.
 pub(in crate::program) fn convolutions<T>(layers: &[ConvolutionLayer]) -> String {
     states(layers.iter().map(|layer| {
+        if let Some(from) = layer.addition() {
+            let values = layer.convolution().output_words();
+            return (format!("{values} values + layer {from}"), format!("{:?}", layer.activation()), 0, 0);
+        }
         let (convolution, groups) = (layer.convolution(), groups(layer));
         let [rows, columns] = convolution.axes();
         let channels = |words: usize, locations: usize| words / locations.max(1);
