@@ -1,6 +1,6 @@
 //! Numbers and tables as the terminal shows them.
 
-use crate::{LayerMemory, NetworkMemory, program::ProgramError};
+use crate::{LayerMemory, NetworkMemory, memory::groups, program::ProgramError};
 use ekfac::{Dense, convolution::ConvolutionLayer};
 use std::io::{self, Write};
 
@@ -89,11 +89,6 @@ pub(in crate::program) fn convolutions<T>(layers: &[ConvolutionLayer]) -> String
         let words = layer.parameters() + groups * convolution.shape().words();
         (format!("{shape}{grouped}{bias}"), does, layer.parameters(), words * size_of::<T>())
     }))
-}
-
-/// Blocks of weights in a layer.
-pub(in crate::program) fn groups(layer: &ConvolutionLayer) -> usize {
-    layer.parameters() / layer.convolution().shape().parameters()
 }
 
 fn states(layers: impl Iterator<Item = (String, String, usize, usize)>) -> String {
