@@ -152,9 +152,11 @@ fn the_wrong_scalar_and_a_later_version_are_refused() {
     let old = br#"\"version\":2"#;
     let position = bytes.windows(old.len()).position(|window| window == old).unwrap();
     let mut later = bytes;
-    later[position + old.len() - 1] = b'3';
-    let error = checkpoint::from_bytes::<f32>(&later, BATCH).err().unwrap().to_string();
-    assert!(error.contains("version 3"), "{error}");
+    for (version, name) in [(b'3', "version 3"), (b'4', "version 4")] {
+        later[position + old.len() - 1] = version;
+        let error = checkpoint::from_bytes::<f32>(&later, BATCH).err().unwrap().to_string();
+        assert!(error.contains(name), "{error}");
+    }
 }
 
 // Mutant: trust JSON with an infinity, which it writes as null.

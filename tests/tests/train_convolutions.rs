@@ -230,6 +230,63 @@ fn a_line_of_samples_with_every_option_has_the_layers_that_it_describes() {
     assert_eq!(network(&place, "out/checkpoint.safetensors", 1).net().layers(), expected);
 }
 
+/// A stem, and a block of two convolutions around which its output is led.
+const RESIDUAL: &str = r#"
+    input = { rows = 8, columns = 8 }
+    layer = [
+        { kind = "conv", outputs = 4, kernel = 3, stride = 2, padding = 1, name = "stem" },
+        { kind = "conv", outputs = 4, kernel = 3, padding = 1 },
+        { kind = "conv", outputs = 4, kernel = 3, padding = 1, activation = "identity", name = "block" },
+        { kind = "add", from = "stem", activation = "relu" },
+        { kind = "max-pool", kernel = 2 },
+        { kind = "dense", outputs = 10 },
+    ]
+"#;
+
+#[test]
+fn a_residual_network_learns_and_goes_on_bit_for_bit() {
+    let place = Place::new();
+    place.digits(RESIDUAL, "--epochs 3 --out @whole").unwrap();
+    place.digits(RESIDUAL, "--epochs 1 --out @parts").unwrap();
+    place.digits(RESIDUAL, "--epochs 3 --resume --out @parts").unwrap();
+    let bytes = |out: &str| place.bytes(&format!("{out}/checkpoint.safetensors"));
+    assert_eq!(bytes("whole"), bytes("parts"));
+    assert!(place.last("whole", "validation_accuracy") > 0.9);
+    let network = network(&place, "whole/checkpoint.safetensors", 1);
+    assert_eq!(network.net().layers()[3], ConvolutionLayer::add(0, 4 * 16, Relu));
+    let text = place.announcement(RESIDUAL, "");
+    for part in ["add: 4 x 4 x 4 -> 4 x 4 x 4", "max-pool: 4 x 4 x 4 -> 4 x 2 x 2"] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+    let checkpoint = place.path("whole/checkpoint.safetensors");
+    let arguments = inspect::Arguments { checkpoint, layer: Chosen::Largest, out: None };
+    let text = inspect::report(&arguments).unwrap();
+    assert!(text.contains("64 values + layer 0"), "{text}");
+}
+
+#[test]
+fn mistakes_in_an_addition_are_answered_by_its_layer() {
+    let place = Place::new();
+    let refused = |old: &str, new: &str, parts: &[&str]| {
+        assert!(RESIDUAL.contains(old), "{old}");
+        expect_error(place.digits(&RESIDUAL.replacen(old, new, 1), "--epochs 1 --out @out"), parts);
+    };
+    refused(
+        "from = \"stem\"",
+        "from = \"root\"",
+        &["layer 4 (add)", "no layer before it", "name = \"root\""],
+    );
+    refused("from = \"stem\"", "from = \"block\"", &["layer 4 (add)", "the layer below", "earlier"]);
+    refused("\"block\"", "\"stem\"", &["layer 3 (conv)", "name = \"stem\"", "layer 1"]);
+    refused("\"block\"", "3", &["layer 3 (conv)", "name is a text"]);
+    refused("from = \"stem\", ", "", &["layer 4 (add)", "from"]);
+    refused(
+        "{ kind = \"conv\", outputs = 4, kernel = 3, padding = 1 }",
+        "{ kind = \"conv\", outputs = 4, kernel = 3 }",
+        &["layer 4 (add): \"stem\" gives 4 x 4 x 4", "below 4 x 2 x 2", "equal sizes"],
+    );
+}
+
 #[test]
 fn mistakes_in_the_file_are_answered_by_the_layer_and_what_to_do() {
     let place = Place::new();

@@ -69,7 +69,7 @@ pub enum CheckpointError {
     #[error("the network in the checkpoint is refused: {0}")]
     Network(#[from] ekfac::Error),
     /// There is a network with convolutions where one without is asked for.
-    #[error("the checkpoint holds a network with convolutions, and only dense layers can serve here")]
+    #[error("the checkpoint is version 3, a network with convolutions, and only dense layers can serve here")]
     Convolutions,
     /// The contents could not become a device's snapshot.
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! Numbers and tables as the terminal shows them.
 
-use crate::{LayerMemory, NetworkMemory, program::ProgramError};
+use crate::{LayerMemory, NetworkMemory, memory::groups, program::ProgramError};
 use ekfac::{Dense, convolution::ConvolutionLayer};
 use std::io::{self, Write};
 
@@ -63,6 +63,10 @@ pub(in crate::program) fn layers<T>(layers: &[Dense]) -> String {
 /// The same for a network with convolutions.
 pub(in crate::program) fn convolutions<T>(layers: &[ConvolutionLayer]) -> String {
     states(layers.iter().map(|layer| {
+        if let Some(from) = layer.addition() {
+            let values = layer.convolution().output_words();
+            return (format!("{values} values + layer {from}"), format!("{:?}", layer.activation()), 0, 0);
+        }
         let (convolution, groups) = (layer.convolution(), groups(layer));
         let [rows, columns] = convolution.axes();
         let channels = |words: usize, locations: usize| words / locations.max(1);
@@ -85,11 +89,6 @@ pub(in crate::program) fn convolutions<T>(layers: &[ConvolutionLayer]) -> String
         let words = layer.parameters() + groups * convolution.shape().words();
         (format!("{shape}{grouped}{bias}"), does, layer.parameters(), words * size_of::<T>())
     }))
-}
-
-/// Blocks of weights in a layer.
-pub(in crate::program) fn groups(layer: &ConvolutionLayer) -> usize {
-    layer.parameters() / layer.convolution().shape().parameters()
 }
 
 fn states(layers: impl Iterator<Item = (String, String, usize, usize)>) -> String {

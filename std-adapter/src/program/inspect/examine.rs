@@ -4,6 +4,7 @@ use crate::program::text;
 use crate::{
     AnyNetwork,
     checkpoint::{Extra, Stored},
+    memory::groups,
 };
 use ekfac::{Config, Error, LayerMut, Progress, Scalar, damping::LayerDamping};
 
@@ -55,10 +56,9 @@ pub(super) fn examine<T: Stored>(network: &mut AnyNetwork<T>, extra: &Extra) -> 
             let layers = network.net().layers().to_vec();
             for (index, layer) in layers.iter().enumerate() {
                 let mut own = Spectra::default();
-                let groups = text::groups(layer);
-                for group in 0..groups {
-                    let name =
-                        if groups == 1 { index.to_string() } else { format!("{index}, group {group}") };
+                let count = groups(layer);
+                for group in 0..count {
+                    let name = if count == 1 { index.to_string() } else { format!("{index}, group {group}") };
                     network.with(|learner| {
                         look(name, &learner.layer(index, group)?, &mut own);
                         Ok(())

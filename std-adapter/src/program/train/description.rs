@@ -28,6 +28,10 @@
 //! outputs = 8
 //!
 //! [[layer]]
+//! kind = "add"             # a residual addition: the outputs of an earlier layer, not the one below; `activation`
+//! from = "stem"            # its name
+//!
+//! [[layer]]
 //! kind = "global-pool"     # the mean of each channel
 //!
 //! [[layer]]
@@ -47,10 +51,11 @@ use ekfac::{
     convolution::{Axis, Convolution, ConvolutionLayer, Layout, Pooling},
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use std::collections::HashMap;
 use toml::{Table, Value};
 
 /// All kinds of layers, for a message.
-const KINDS: &str = "conv, dense, sequence, max-pool, average-pool or global-pool";
+const KINDS: &str = "conv, dense, sequence, add, max-pool, average-pool or global-pool";
 
 /// A described network.
 pub(super) struct Description {
@@ -127,7 +132,23 @@ struct Pool {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Add {
+    from: String,
+    activation: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Nothing {}
+
+/// What is known below a layer.
+struct Below {
+    map: Map,
+    /// Names, and the outputs of the layers that have them, by their place from 0.
+    named: HashMap<String, (usize, Map)>,
+    /// Layers so far.
+    count: usize,
+}
 
 impl Description {
     /// The network of a text.
@@ -140,25 +161,69 @@ impl Description {
         if tables.is_empty() {
             return Err("there are no layers: add a [[layer]] for each".into());
         }
-        let (mut layers, mut shapes, mut place, count) = (vec![], vec![], String::new(), tables.len());
-        let mut map = input;
-        for (number, mut table) in (1..).zip(tables) {
+        let (mut layers, mut shapes, mut place) = (vec![], vec![], String::new());
+        let mut below = Below { map: input, named: HashMap::new(), count: 0 };
+        let last = tables.len() - 1;
+        for (index, mut table) in tables.into_iter().enumerate() {
             let Some(Value::String(kind)) = table.remove("kind") else {
-                return Err(format!("layer {number} has no kind: write kind = \"...\", one of {KINDS}"));
+                return Err(format!("layer {} has no kind: write kind = \"...\", one of {KINDS}", index + 1));
             };
-            place = format!("layer {number} ({kind})");
-            let default = if number == count { defaults.output } else { defaults.hidden };
-            let layer = layer(&kind, table, &map, default);
-            let layer = layer.and_then(checked).map_err(|problem| format!("{place}: {problem}"))?;
-            let above = map.after(layer.convolution());
-            shapes.push(format!("{kind}: {map} -> {above}"));
+            place = format!("layer {} ({kind})", index + 1);
+            let name = table.remove("name");
+            let default = if index == last { defaults.output } else { defaults.hidden };
+            let layer = layer(&kind, table, &below, default).and_then(checked);
+            let layer = layer.map_err(|problem| format!("{place}: {problem}"))?;
+            // An addition's own geometry is one channel, whatever it adds.
+            let above = if kind == "add" { below.map } else { below.map.after(layer.convolution()) };
+            shapes.push(format!("{kind}: {} -> {above}", below.map));
             layers.push(layer);
-            map = above;
+            below.go_on(name, above).map_err(|problem| format!("{place}: {problem}"))?;
         }
+        let output = below.map;
         if layers.iter().all(|layer: &ConvolutionLayer| layer.parameters() == 0) {
             return Err("there is no layer with weights: add a [[layer]] of kind = \"dense\"".into());
         }
-        Ok(Self { layers, shapes, input, output: map, last: place })
+        Ok(Self { layers, shapes, input, output, last: place })
+    }
+}
+
+impl Below {
+    /// The same above one layer more.
+    fn go_on(&mut self, name: Option<Value>, above: Map) -> Result<(), String> {
+        match name {
+            None => {}
+            Some(Value::String(name)) => {
+                if let Some((index, _)) = self.named.insert(name.clone(), (self.count, above)) {
+                    return Err(format!(
+                        "name = \"{name}\" is that of layer {}, too: choose another",
+                        index + 1
+                    ));
+                }
+            }
+            Some(_) => return Err("name is a text: write name = \"...\"".into()),
+        }
+        self.map = above;
+        self.count += 1;
+        Ok(())
+    }
+
+    fn addition(&self, given: Add, default: Activation) -> Result<ConvolutionLayer, String> {
+        let Add { from, activation } = given;
+        let Some((index, found)) = self.named.get(&from) else {
+            return Err(format!(
+                "no layer before it has the name \"{from}\": write name = \"{from}\" in one"
+            ));
+        };
+        if index + 1 == self.count {
+            return Err(format!("\"{from}\" is the layer below, which is added anyway: name an earlier one"));
+        }
+        if (found.channels, found.sides) != (self.map.channels, self.map.sides) {
+            return Err(format!(
+                "\"{from}\" gives {found} and the layer below {}: only equal sizes can be added",
+                self.map
+            ));
+        }
+        Ok(ConvolutionLayer::add(*index, found.words(), chosen(activation, default)?))
     }
 }
 
@@ -191,7 +256,8 @@ fn start(input: Input) -> Result<Map, String> {
 }
 
 /// The layer of this kind on a map.
-fn layer(kind: &str, table: Table, map: &Map, default: Activation) -> Result<ConvolutionLayer, String> {
+fn layer(kind: &str, table: Table, below: &Below, default: Activation) -> Result<ConvolutionLayer, String> {
+    let map = &below.map;
     match kind {
         "conv" => convolution(read(table)?, map, default),
         "dense" => {
@@ -199,6 +265,7 @@ fn layer(kind: &str, table: Table, map: &Map, default: Activation) -> Result<Con
             flat.dense(read(table)?, default)
         }
         "sequence" => map.dense(read(table)?, default),
+        "add" => below.addition(read(table)?, default),
         "max-pool" => pool(Pooling::Max, read(table)?, map),
         "average-pool" => pool(Pooling::Average, read(table)?, map),
         "global-pool" => {
@@ -243,10 +310,13 @@ fn with_weights(
         return Err("outputs 0: write 1 or more".into());
     }
     let convolution = if bias.unwrap_or(true) { convolution } else { convolution.without_bias() };
-    let activation = activation.map(|name| {
+    Ok(ConvolutionLayer::new(convolution, chosen(activation, default)?))
+}
+
+fn chosen(activation: Option<String>, default: Activation) -> Result<Activation, String> {
+    activation.map_or(Ok(default), |name| {
         parse_activation(&name).map_err(|advice| format!("activation = \"{name}\" is unknown: {advice}"))
-    });
-    Ok(ConvolutionLayer::new(convolution, activation.transpose()?.unwrap_or(default)))
+    })
 }
 
 fn pool(pooling: Pooling, given: Pool, map: &Map) -> Result<ConvolutionLayer, String> {
