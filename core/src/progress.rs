@@ -53,6 +53,8 @@ impl<T: Scalar> Progress<T> {
 
     /// Counts a step on so many examples and its work.
     pub(crate) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
+        // Not by [`count`], whose calls would cost a step stack.
+        let count = |counter: &mut u64, more: u64| *counter = counter.saturating_add(more);
         count(&mut self.operations, operations);
         if matches!(outcome, Outcome::Skipped(_)) {
             count(&mut self.skipped, 1);
