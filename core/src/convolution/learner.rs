@@ -235,6 +235,16 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         Ok(loss)
     }
 
+    /// The capacity, and words of scratch.
+    pub(super) fn room(&mut self) -> (usize, usize) {
+        (self.memory.capacity(), self.memory.slots(0).1.len())
+    }
+
+    /// How the locations enter the factors.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
     fn check_batch(&self, inputs: &[T], targets: &Targets<'_, T>) -> Result<usize, Error> {
         let batch = self.check_examples(inputs, targets)?;
         if batch > self.memory.capacity() {

@@ -28,6 +28,7 @@
 //! * A dense layer along a sequence is [`Convolution::sequence`]; between convolutions, [`Pooling`].
 
 mod body;
+mod cost;
 mod geometry;
 mod learner;
 mod moments;

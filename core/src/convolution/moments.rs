@@ -18,6 +18,35 @@ use core::ops::Range;
 /// Fewer columns than this at a time are not worth a product of their own.
 const LEAST_COLUMNS: usize = 8;
 
+/// How so many samples come to the moment of a factor of this size, and how many columns at a time.
+pub(super) struct Way {
+    turned: bool,
+    columns: usize,
+}
+
+impl Way {
+    /// With so many words of scratch.
+    pub(super) fn of(samples: usize, size: usize, words: usize) -> Self {
+        let rest = words.saturating_sub(size);
+        let squares = size.saturating_mul(size).saturating_mul(2);
+        let turned = samples > 2 * size && rest >= squares.saturating_add(size.saturating_mul(LEAST_COLUMNS));
+        let columns = if turned {
+            rest.saturating_sub(squares) / size.max(1)
+        } else {
+            rest / size.saturating_mul(2).max(1)
+        };
+        Self { turned, columns: columns.max(1) }
+    }
+
+    /// The operations that [`measure`] counts on this way.
+    pub(super) fn operations(&self, samples: u64, size: u64) -> u64 {
+        let blocks = samples.div_ceil(self.columns as u64);
+        let moments = (samples + blocks) * size * (size + 1);
+        let bases = if self.turned { 4 * size * size * size } else { 2 * size * size * samples };
+        moments + bases
+    }
+}
+
 /// Blends x x^T of all samples into the factor with so much weight for each; `read` writes the samples of a block.
 pub(super) fn measure<T: Scalar>(
     factor: &mut FactorMut<'_, T>,
@@ -30,13 +59,12 @@ pub(super) fn measure<T: Scalar>(
 ) {
     let size = factor.size();
     let weight = each * open(blend, factor.covariance_mut());
-    let squares = size.saturating_mul(size.saturating_add(LEAST_COLUMNS).saturating_add(size));
+    let way = Way::of(samples, size, scratch.len());
     let Some((update, rest)) = scratch.split_at_mut_checked(size) else { return };
-    if samples > 2 * size && rest.len() >= squares {
+    if way.turned {
         return turned(factor, counted, samples, weight, read, update, rest);
     }
-    let most = rest.len() / (2 * size).max(1);
-    for block in blocks(0..samples, most) {
+    for block in blocks(0..samples, way.columns) {
         let count = block.len();
         let Some((columns, projected)) = rest.split_at_mut_checked(size * count) else { return };
         let Some(projected) = projected.get_mut(..size * count) else { return };

@@ -116,9 +116,7 @@ impl<T: Scalar> Samples<'_, T> {
         scratch: &mut [T],
     ) {
         let (m, n) = (layer.shape().rows(), layer.shape().columns());
-        let squares = m.saturating_mul(m).saturating_add(n.saturating_mul(n));
-        let turning = m.saturating_mul(n).saturating_mul(m.saturating_add(n));
-        if samples.len().saturating_mul(squares) < turning {
+        if are_projected(samples.len(), m, n) {
             return self.sum(counted, Some(layer), samples, scale, out, scratch);
         }
         let Some((turned, rest)) = scratch.split_at_mut_checked(m * n) else { return };
@@ -164,6 +162,12 @@ impl<T: Scalar> Samples<'_, T> {
             counted.product_right_transposed(MatrixMut::over(out, m, n), g, a, scale, T::ONE);
         }
     }
+}
+
+/// Whether so many samples are projected one by one, where their sum could be turned.
+pub(super) fn are_projected(samples: usize, m: usize, n: usize) -> bool {
+    let squares = m.saturating_mul(m).saturating_add(n.saturating_mul(n));
+    samples.saturating_mul(squares) < m.saturating_mul(n).saturating_mul(m.saturating_add(n))
 }
 
 /// Reads a column for each of these examples.

@@ -14,10 +14,21 @@ ekfac_firmware::firmware!(run);
 
 const WARM_UP: usize = 100;
 const MEASURED: usize = 20;
+/// Data sets that drive a step to its bound, and steps on each.
+const DATA_SETS: u32 = 12;
+const HARD_STEPS: usize = 4;
 
 fn run() -> bool {
     meter::start();
-    learner(&mut [0.0; WORDS]).is_ok()
+    let mut memory = [0.0; WORDS];
+    let Ok(settled) = learner(&mut memory) else { return false };
+    hardest(&mut memory, &settled).is_ok()
+}
+
+/// Instructions, and the operations that they were spent on.
+struct Rate {
+    instructions: u64,
+    operations: u64,
 }
 
 fn show(what: &str, value: u64) {
@@ -25,7 +36,7 @@ fn show(what: &str, value: u64) {
 }
 
 #[inline(never)]
-fn learner(memory: &mut [f32]) -> Result<(), Error> {
+fn learner(memory: &mut [f32]) -> Result<Rate, Error> {
     let mut draws = Draws::new(3);
     let mut learner = ConvolutionLearner::new(NET, Config::default(), 7, 1, COLUMNS, memory)?;
     let mut input = [0.0; NET.inputs()];
@@ -54,6 +65,32 @@ fn learner(memory: &mut [f32]) -> Result<(), Error> {
     let descent = descent(&mut learner, &input)?;
     show("step of gradient descent", descent);
     show("step, 100 = gradient descent", sum / MEASURED as u64 * 100 / descent);
+    Ok(Rate { instructions: sum, operations })
+}
+
+/// The first steps on noise of many kinds, every pair of which turns, beside the bound of operations and the time that it allows at the
+/// settled steps' instructions an operation.
+#[inline(never)]
+fn hardest(memory: &mut [f32], settled: &Rate) -> Result<(), Error> {
+    let (mut most, mut operations, mut bound) = (0, 0, 0);
+    let mut input = [0.0; NET.inputs()];
+    for seed in 0..DATA_SETS {
+        let mut draws = Draws::new(100 + seed);
+        let mut learner = ConvolutionLearner::new(NET, Config::default(), seed.into(), 1, COLUMNS, memory)?;
+        bound = learner.most_operations(1)?;
+        for _ in 0..HARD_STEPS {
+            input.iter_mut().for_each(|value| *value = draws.uniform());
+            let class = [draws.bits() % NET.outputs() as u32];
+            let before = learner.progress().operations;
+            let count = instructions(|| learner.step(&input, Targets::Classes(&class)).is_ok());
+            operations = operations.max(learner.progress().operations - before);
+            most = count.max(most);
+        }
+    }
+    show("hardest step", most);
+    show("hardest step: operations below the bound, of 1000", 1000 - operations * 1000 / bound);
+    let allowed = bound * settled.instructions / settled.operations;
+    show("hardest step, 100 = the time of the bound", most * 100 / allowed);
     Ok(())
 }
 

@@ -88,6 +88,9 @@ fn convolutions<T: Scalar>(
     keep(learner.set_config(black_box(Config::default())));
     learner.initialize(black_box(Initialization::HeNormal));
     keep(learner.step(values, targets(out)));
+    keep(learner.mean_gradient(values, targets(out), &mut []));
+    keep(learner.most_operations(number()));
+    keep((learner.iter_weights().count(), learner.sharing()));
     keep(learner.predict(values));
     keep(learner.evaluate(values, targets(out)));
     keep(learner.weights(number()).map(|weights| weights.len()));
