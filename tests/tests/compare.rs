@@ -221,6 +221,9 @@ fn nets_for_mnist_reproduce_the_images_of_a_folder() {
     let loss = |name: &str| rows[0][name].as_f64().unwrap();
     assert!((300.0..700.0).contains(&loss("loss")) && loss("held_out_loss") < 100.0, "{rows:?}");
     assert!(rows[0]["accuracy"].is_null());
+    // So many images and no more.
+    let error = place.compare(&format!("{options} --images 4"), "out").unwrap_err();
+    assert!(error.contains("the 4 training examples"), "{error}");
 }
 
 // Mutant: lose a run, summarise another epoch, choose Adam's rate by the first seed, count a win as a loss.
@@ -293,6 +296,8 @@ fn bad_arguments_are_errors_that_help() {
         ("--preset medium-net --mnist nowhere", "train-labels-idx1-ubyte"),
         ("--study --grid", "--grid"),
         ("--study --optimizers sgd", "--optimizers"),
+        ("--study --images 5", "--images"),
+        ("--images 100", "no images"),
     ] {
         let error = place.compare(options, "out").unwrap_err();
         assert!(error.contains(hint), "{options}: {error}");

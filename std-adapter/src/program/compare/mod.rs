@@ -48,6 +48,9 @@ pub struct Arguments {
     /// Folder with the four IDX files of MNIST, raw or as .gz, for medium-net and paper-net.
     #[arg(long, value_name = "DIR", required_if_eq_any([("preset", "medium-net"), ("preset", "paper-net")]))]
     mnist: Option<PathBuf>,
+    /// Training images of the presets that have images, 10,000 by default; a fifth as many are held out.
+    #[arg(long, value_parser = up_to::<usize>(60_000), conflicts_with = "study")]
+    images: Option<usize>,
     /// Seeds 1 to this number.
     #[arg(long, default_value_t = 1, value_parser = up_to::<u64>(1_000))]
     seeds: u64,
@@ -146,7 +149,7 @@ fn announce(kind: Kind) -> Result<(), ProgramError> {
 
 impl Arguments {
     fn wishes(&self) -> Wishes<'_> {
-        Wishes { batch: self.batch, epochs: self.epochs, mnist: self.mnist.as_deref() }
+        Wishes { batch: self.batch, epochs: self.epochs, mnist: self.mnist.as_deref(), images: self.images }
     }
 }
 

@@ -78,8 +78,8 @@ enum Data {
 
 type Table = fn() -> Result<Dataset, DataError>;
 
+/// Training images where nothing else is asked for; a fifth as many test images are held out.
 const TRAINING_IMAGES: usize = 10_000;
-const HELD_OUT_IMAGES: usize = 2_000;
 
 const CLASSIFIER: Protocol = Protocol {
     plan: Plan::Sizes(&[64, 32, 10]),
@@ -194,11 +194,16 @@ pub(in crate::program) struct Wishes<'a> {
     pub(in crate::program) epochs: Option<usize>,
     /// The folder of MNIST.
     pub(in crate::program) mnist: Option<&'a Path>,
+    /// Training images.
+    pub(in crate::program) images: Option<usize>,
 }
 
 impl Data {
     /// Training examples, and those held out.
-    fn load(self, mnist: Option<&Path>) -> Result<(Dataset, Option<Dataset>), ProgramError> {
+    fn load(self, wishes: Wishes<'_>) -> Result<(Dataset, Option<Dataset>), ProgramError> {
+        if wishes.images.is_some() && !matches!(self, Data::FashionMnist | Data::Mnist) {
+            return Err("this preset has no images to count: leave out --images".into());
+        }
         Ok(match self {
             Data::Whole(table) => (table()?, None),
             Data::Fifth(table) => {
@@ -210,17 +215,19 @@ impl Data {
                 let (training, held_out) = data.split_at(data.examples.saturating_sub(count));
                 (training, Some(held_out))
             }
-            Data::FashionMnist => first_images(data::fashion_mnist()?),
+            Data::FashionMnist => first_images(data::fashion_mnist()?, wishes.images),
             Data::Mnist => {
-                let folder = mnist.ok_or("this preset needs MNIST: name its folder with --mnist")?;
-                first_images(data::mnist(folder)?)
+                let folder = wishes.mnist.ok_or("this preset needs MNIST: name its folder with --mnist")?;
+                first_images(data::mnist(folder)?, wishes.images)
             }
         })
     }
 }
 
-fn first_images((training, test): (Dataset, Dataset)) -> (Dataset, Option<Dataset>) {
-    (training.split_at(TRAINING_IMAGES).0, Some(test.split_at(HELD_OUT_IMAGES).0))
+fn first_images((training, test): (Dataset, Dataset), images: Option<usize>) -> (Dataset, Option<Dataset>) {
+    let images = images.unwrap_or(TRAINING_IMAGES).min(training.examples);
+    let held_out = (images / 5).clamp(1, test.examples);
+    (training.split_at(images).0, Some(test.split_at(held_out).0))
 }
 
 /// The inputs as their own targets.
@@ -288,7 +295,7 @@ impl Preset {
     /// # Errors
     /// Files of images that are missing or damaged, and a batch larger than the training set.
     pub(in crate::program) fn task(self, wishes: Wishes<'_>) -> Result<Task, ProgramError> {
-        let (training, held_out) = self.protocol().data.load(wishes.mnist)?;
+        let (training, held_out) = self.protocol().data.load(wishes)?;
         self.task_on(wishes, training, held_out)
     }
 
