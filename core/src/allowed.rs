@@ -20,12 +20,12 @@ pub(crate) enum Allowed {
 impl Allowed {
     pub(crate) fn holds<T: Scalar>(self, value: T) -> bool {
         let zero = matches!(self, Allowed::NotNegative | Allowed::Fraction);
-        let bounded = matches!(self, Allowed::Fraction | Allowed::Share);
-        // Of 0 and 1 a bounded setting may be one: a fraction 0, a share 1.
-        let end = if bounded { T::ONE } else { T::MAX };
-        let (low, high) =
-            (value > T::ZERO || zero && value == T::ZERO, value < end || value == end && !(bounded && zero));
-        low && high
+        let (most, closed) = match self {
+            Allowed::Positive | Allowed::NotNegative => (T::MAX, true),
+            Allowed::Fraction => (T::ONE, false),
+            Allowed::Share => (T::ONE, true),
+        };
+        (value > T::ZERO || zero && value == T::ZERO) && (value < most || closed && value == most)
     }
 }
 

@@ -78,8 +78,8 @@ impl NetworkMemory {
         net.check()?;
         let layers = net.layers().iter().map(|layer| {
             let shape = layer.convolution().shape();
-            let groups = groups(layer);
-            let words = ConvolutionNet::new(&[*layer], net.loss()).state_words() - layer.parameters();
+            let groups = layer.groups();
+            let words = layer.state_words() - layer.parameters();
             let own = of_layer::<T>(&shape, words.checked_div(groups).unwrap_or(0), groups);
             LayerMemory { workspace: room_words(layer, capacity) * size_of::<T>(), ..own }
         });
@@ -102,11 +102,6 @@ impl NetworkMemory {
         let known: usize = layers.iter().map(LayerMemory::total).sum();
         Ok(Self { layers, scratch: words * size_of::<T>() - known })
     }
-}
-
-/// Blocks of weights with a state of their own: none in a layer without weights.
-pub(crate) fn groups(layer: &ConvolutionLayer) -> usize {
-    layer.parameters() / layer.convolution().shape().parameters()
 }
 
 /// Without the workspace: so many blocks of this shape, whose states have so many words each.

@@ -16,8 +16,9 @@
 
 use super::{ConvolutionLayer, ConvolutionLearner, Sharing, moments::Way, samples::are_projected};
 use crate::{
-    Config, Coordinates, Error, Estimator, Fisher, Loss, Scalar,
+    Config, Coordinates, Error, Estimator, Loss, Scalar,
     config::expect,
+    net::cost::fisher_runs,
     refresh::{self, Effort, Flight},
     step,
 };
@@ -61,22 +62,11 @@ struct Load<T> {
 }
 
 impl<T: Scalar> Load<T> {
-    fn is_per_example(&self) -> bool {
-        matches!(self.config.estimator, Estimator::PerExampleFresh | Estimator::PerExampleRunning)
-    }
-
     /// Examples of all backward passes, and of all forward passes.
     fn runs(&self) -> (u64, u64) {
-        let Self { examples, measured, passes, config, .. } = self;
-        // Enumerated gradients are run for the gate, for the factors, and once more for S in a new basis.
-        let again = self.is_per_example() && self.effort.is_some();
-        let fisher = match config.fisher {
-            Fisher::Empirical => 0,
-            Fisher::Sampled => *measured,
-            Fisher::Exact => measured * passes * if again { 3 } else { 2 },
-        };
+        let Self { examples, effort, measured, passes, config, .. } = self;
         let forward = if config.adaptation.is_some() { 2 * examples } else { *examples };
-        (examples + fisher, forward)
+        (examples + fisher_runs(config, *effort, *measured, *passes), forward)
     }
 
     fn of_layer(&self, layer: &ConvolutionLayer, lowest: bool) -> u64 {
@@ -94,7 +84,7 @@ impl<T: Scalar> Load<T> {
         let (backward, forward) = self.runs();
         let below = if lowest { 0 } else { 2 * m * i * locations * backward };
         let scalings = match self.config.estimator {
-            _ if self.is_per_example() => {
+            estimator if estimator.is_per_example() => {
                 self.passes * self.measured * (gradient(locations, m, n) + 3 * m * n)
             }
             Estimator::MeanGradientRunning => 5 * m * n,

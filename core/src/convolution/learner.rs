@@ -11,6 +11,7 @@ use crate::{
     error::expect_length,
     kernels::Counted,
     net::remote::{self, Body, Stream},
+    progress::count,
 };
 
 /// Trains a network of convolutions by EKFAC on caller-owned memory.
@@ -231,7 +232,7 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         let loss = body.loss(targets, batch) / T::from_usize(batch);
         body.backward(targets, batch);
         body.mean_gradients(out);
-        progress.operations = progress.operations.saturating_add(body.operations());
+        count(&mut progress.operations, body.operations());
         Ok(loss)
     }
 

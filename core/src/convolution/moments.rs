@@ -62,7 +62,7 @@ pub(super) fn measure<T: Scalar>(
     let way = Way::of(samples, size, scratch.len());
     let Some((update, rest)) = scratch.split_at_mut_checked(size) else { return };
     if way.turned {
-        return turned(factor, counted, samples, weight, read, update, rest);
+        return turned(factor, counted, blocks(0..samples, way.columns), weight, read, update, rest);
     }
     for block in blocks(0..samples, way.columns) {
         let count = block.len();
@@ -79,7 +79,7 @@ pub(super) fn measure<T: Scalar>(
 fn turned<T: Scalar>(
     factor: &mut FactorMut<'_, T>,
     counted: &mut Counted<'_, T>,
-    samples: usize,
+    blocks: impl Iterator<Item = Range<usize>>,
     weight: T,
     read: impl Fn(Range<usize>, &mut [T]),
     update: &mut [T],
@@ -91,7 +91,7 @@ fn turned<T: Scalar>(
     };
     let Some(packed) = other.get_mut(..packed_words(size)) else { return };
     packed.fill(T::ZERO);
-    for block in blocks(0..samples, rest.len() / size.max(1)) {
+    for block in blocks {
         let count = block.len();
         let Some(columns) = rest.get_mut(..size * count) else { return };
         read(block, columns);

@@ -127,8 +127,8 @@ impl ConvolutionLayer {
         if self.has_weights() { self.convolution.parameters() } else { 0 }
     }
 
-    /// Groups with weights and a state.
-    pub(super) const fn groups(&self) -> usize {
+    /// Groups with weights and a state of their own: none in a layer without weights.
+    pub const fn groups(&self) -> usize {
         if self.has_weights() { self.convolution.group_count() } else { 0 }
     }
 
@@ -136,7 +136,8 @@ impl ConvolutionLayer {
         if self.has_weights() { self.convolution.state_words() } else { 0 }
     }
 
-    const fn state_words(&self) -> usize {
+    /// Words of its weights and states.
+    pub const fn state_words(&self) -> usize {
         self.parameters().saturating_add(self.group_words())
     }
 

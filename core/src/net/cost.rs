@@ -57,6 +57,27 @@ impl<T: Scalar> Learner<'_, T> {
     }
 }
 
+/// How often the statistics go over the Fisher's gradients: where these are enumerated, once more for S in a new basis.
+fn walks<T: Scalar>(config: &Config<T>, effort: Option<Effort<T>>) -> u64 {
+    let again = config.fisher == Fisher::Exact && config.estimator.is_per_example() && effort.is_some();
+    if again { 2 } else { 1 }
+}
+
+/// Examples of the backward passes for the Fisher's gradients of so many measured examples.
+pub(crate) fn fisher_runs<T: Scalar>(
+    config: &Config<T>,
+    effort: Option<Effort<T>>,
+    measured: u64,
+    passes: u64,
+) -> u64 {
+    match config.fisher {
+        Fisher::Empirical => 0,
+        Fisher::Sampled => measured,
+        // For the gate, and for each walk.
+        Fisher::Exact => measured * passes * (1 + walks(config, effort)),
+    }
+}
+
 /// What one layer's share of a step depends on.
 struct Load {
     m: u64,
@@ -73,17 +94,9 @@ struct Load {
 impl Load {
     fn operations<T: Scalar>(&self, config: &Config<T>, effort: Option<Effort<T>>) -> u64 {
         let Self { m, n, i, examples, measured, passes, .. } = *self;
-        let per_example =
-            matches!(config.estimator, Estimator::PerExampleFresh | Estimator::PerExampleRunning);
-        // Enumerated gradients are run for the gate, for the factors, and once more for S in a new basis.
-        let again = config.fisher == Fisher::Exact && per_example && effort.is_some();
-        let walks = if again { 2 } else { 1 };
+        let walks = walks(config, effort);
         let projected = if config.fisher == Fisher::Empirical { 0 } else { measured * passes };
-        let backward = match config.fisher {
-            Fisher::Empirical => 0,
-            Fisher::Sampled => measured,
-            Fisher::Exact => measured * passes * (1 + walks),
-        };
+        let backward = fisher_runs(config, effort, measured, passes);
         let below = if self.lowest { 0 } else { 1 };
         let own = match self.coordinates {
             Coordinates::Parameter => {

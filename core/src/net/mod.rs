@@ -22,7 +22,7 @@
 //! ```
 
 mod activation;
-mod cost;
+pub(crate) mod cost;
 mod initialization;
 mod learner;
 mod loss;

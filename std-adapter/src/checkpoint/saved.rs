@@ -3,7 +3,7 @@
 //! *Invariant*: the blocks of a network, weights and state of each in turn, are its state words.
 
 use super::{CheckpointError, Extra, Stored, contents, tensors::Tensors};
-use crate::{AnyNetwork, ConvolutionNetwork, Network, memory::groups};
+use crate::{AnyNetwork, ConvolutionNetwork, Network};
 use ekfac::{
     Config, Coordinates, Dense, Error, Loss, Net, Progress, Shape,
     convolution::{Axis, ConvolutionLayer, ConvolutionNet, Sharing},
@@ -139,14 +139,14 @@ impl<T: Stored> Kind<T> for ConvolutionNetwork<T> {
         ConvolutionNet::new(&layers.layers, loss).check()?;
         let block = |layer: &ConvolutionLayer| {
             let (convolution, shape) = (layer.convolution(), layer.convolution().shape());
-            let groups = groups(layer);
+            let groups = layer.groups();
             let sides = convolution.axes();
             // The axes of one point only are those that the user did not write.
             let sides = sides.iter().skip_while(|axis| (axis.length(), axis.kernel()) == (1, 1));
             let sides: Vec<usize> = sides.map(Axis::kernel).collect();
             let channels = shape.inputs() / sides.iter().product::<usize>();
             let tensor = [&[groups * shape.rows(), channels][..], &sides].concat();
-            let state = ConvolutionNet::new(&[*layer], loss).state_words() - layer.parameters();
+            let state = layer.state_words() - layer.parameters();
             Block { tensor, shape, groups, state }
         };
         Ok(layers.layers.iter().map(block).collect())

@@ -1,6 +1,6 @@
 //! Numbers and tables as the terminal shows them.
 
-use crate::{LayerMemory, NetworkMemory, memory::groups, program::ProgramError};
+use crate::{LayerMemory, NetworkMemory, program::ProgramError};
 use ekfac::{Dense, convolution::ConvolutionLayer};
 use std::io::{self, Write};
 
@@ -67,7 +67,7 @@ pub(in crate::program) fn convolutions<T>(layers: &[ConvolutionLayer]) -> String
             let values = layer.convolution().output_words();
             return (format!("{values} values + layer {from}"), format!("{:?}", layer.activation()), 0, 0);
         }
-        let (convolution, groups) = (layer.convolution(), groups(layer));
+        let (convolution, groups) = (layer.convolution(), layer.groups());
         let [rows, columns] = convolution.axes();
         let channels = |words: usize, locations: usize| words / locations.max(1);
         let before = channels(convolution.input_words(), rows.length() * columns.length());

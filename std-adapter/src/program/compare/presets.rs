@@ -226,7 +226,7 @@ impl Data {
 
 fn first_images((training, test): (Dataset, Dataset), images: Option<usize>) -> (Dataset, Option<Dataset>) {
     let images = images.unwrap_or(TRAINING_IMAGES).min(training.examples);
-    let held_out = (images / 5).clamp(1, test.examples);
+    let held_out = (images / 5).max(1).min(test.examples);
     (training.split_at(images).0, Some(test.split_at(held_out).0))
 }
 

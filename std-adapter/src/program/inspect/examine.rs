@@ -4,7 +4,6 @@ use crate::program::text;
 use crate::{
     AnyNetwork,
     checkpoint::{Extra, Stored},
-    memory::groups,
 };
 use ekfac::{Config, Error, LayerMut, Progress, Scalar, damping::LayerDamping};
 
@@ -56,7 +55,7 @@ pub(super) fn examine<T: Stored>(network: &mut AnyNetwork<T>, extra: &Extra) -> 
             let layers = network.net().layers().to_vec();
             for (index, layer) in layers.iter().enumerate() {
                 let mut own = Spectra::default();
-                let count = groups(layer);
+                let count = layer.groups();
                 for group in 0..count {
                     let name = if count == 1 { index.to_string() } else { format!("{index}, group {group}") };
                     network.with(|learner| {

@@ -61,3 +61,29 @@ pub fn stack<R>(work: impl FnOnce() -> R) -> u64 {
         (0..words).take_while(|index| unsafe { ptr::read_volatile(bottom.add(*index)) } == PAINT).count();
     ((words - untouched) * 4 + 32) as u64
 }
+
+/// Instructions, and the operations that they were spent on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rate {
+    /// Instructions.
+    pub instructions: u64,
+    /// Operations.
+    pub operations: u64,
+}
+
+impl Rate {
+    /// The figures of the hardest steps, the most of either kind that one took, beside the bound of operations and the time that it
+    /// allows at the instructions an operation of these, which are settled.
+    pub fn show_hardest(&self, show: impl Fn(&str, u64), hardest: Self, bound: u64) {
+        show("hardest step", hardest.instructions);
+        show("hardest step: operations below the bound, of 1000", 1000 - hardest.operations * 1000 / bound);
+        let allowed = bound * self.instructions / self.operations;
+        show("hardest step, 100 = the time of the bound", hardest.instructions * 100 / allowed);
+    }
+
+    /// The most of either kind.
+    pub fn note(&mut self, instructions: u64, operations: u64) {
+        self.instructions = self.instructions.max(instructions);
+        self.operations = self.operations.max(operations);
+    }
+}

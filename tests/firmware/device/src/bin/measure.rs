@@ -9,7 +9,7 @@ use ekfac::{
 };
 use ekfac_firmware::{
     flash::RamFlash,
-    meter::{self, instructions, stack},
+    meter::{self, Rate, instructions, stack},
 };
 use ekfac_workload::Draws;
 use semihosting::println;
@@ -109,18 +109,12 @@ fn deepest(name: &str, config: Config<f32>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Instructions, and the operations that they were spent on.
-struct Rate {
-    instructions: u64,
-    operations: u64,
-}
-
 /// Drives steps to their bound of operations: the first examples of many data sets, no two causes of which agree, so that every
 /// pair that may be looked at turns. The time of the hardest step is compared with what the bound allows at the settled steps'
 /// instructions an operation.
 #[inline(never)]
 fn hardest(name: &str, net: Net<'static>, memory: &mut [f32], settled: &Rate) -> Result<(), Error> {
-    let (mut most, mut operations, mut bound) = (0, 0, 0);
+    let (mut hardest, mut bound) = (Rate::default(), 0);
     let mut input = [0.0; 32];
     let input = input.get_mut(..net.inputs()).unwrap_or_default();
     for seed in 0..DATA_SETS {
@@ -132,14 +126,10 @@ fn hardest(name: &str, net: Net<'static>, memory: &mut [f32], settled: &Rate) ->
             let class = [draws.bits() % net.outputs() as u32];
             let before = learner.progress().operations;
             let count = instructions(|| learner.step(input, Targets::Classes(&class)).is_ok());
-            operations = operations.max(learner.progress().operations - before);
-            most = count.max(most);
+            hardest.note(count, learner.progress().operations - before);
         }
     }
-    show(name, "hardest step", most);
-    show(name, "hardest step: operations below the bound, of 1000", 1000 - operations * 1000 / bound);
-    let allowed = bound * settled.instructions / settled.operations;
-    show(name, "hardest step, 100 = the time of the bound", most * 100 / allowed);
+    settled.show_hardest(|what, value| show(name, what, value), hardest, bound);
     Ok(())
 }
 

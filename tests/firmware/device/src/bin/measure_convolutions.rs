@@ -3,7 +3,7 @@
 #![no_main]
 
 use ekfac::{Config, Error, Targets, convolution::ConvolutionLearner};
-use ekfac_firmware::meter::{self, instructions, stack};
+use ekfac_firmware::meter::{self, Rate, instructions, stack};
 use ekfac_workload::{
     Draws,
     convolution_learner::{COLUMNS, NET, WORDS},
@@ -23,12 +23,6 @@ fn run() -> bool {
     let mut memory = [0.0; WORDS];
     let Ok(settled) = learner(&mut memory) else { return false };
     hardest(&mut memory, &settled).is_ok()
-}
-
-/// Instructions, and the operations that they were spent on.
-struct Rate {
-    instructions: u64,
-    operations: u64,
 }
 
 fn show(what: &str, value: u64) {
@@ -72,7 +66,7 @@ fn learner(memory: &mut [f32]) -> Result<Rate, Error> {
 /// settled steps' instructions an operation.
 #[inline(never)]
 fn hardest(memory: &mut [f32], settled: &Rate) -> Result<(), Error> {
-    let (mut most, mut operations, mut bound) = (0, 0, 0);
+    let (mut hardest, mut bound) = (Rate::default(), 0);
     let mut input = [0.0; NET.inputs()];
     for seed in 0..DATA_SETS {
         let mut draws = Draws::new(100 + seed);
@@ -83,14 +77,10 @@ fn hardest(memory: &mut [f32], settled: &Rate) -> Result<(), Error> {
             let class = [draws.bits() % NET.outputs() as u32];
             let before = learner.progress().operations;
             let count = instructions(|| learner.step(&input, Targets::Classes(&class)).is_ok());
-            operations = operations.max(learner.progress().operations - before);
-            most = count.max(most);
+            hardest.note(count, learner.progress().operations - before);
         }
     }
-    show("hardest step", most);
-    show("hardest step: operations below the bound, of 1000", 1000 - operations * 1000 / bound);
-    let allowed = bound * settled.instructions / settled.operations;
-    show("hardest step, 100 = the time of the bound", most * 100 / allowed);
+    settled.show_hardest(show, hardest, bound);
     Ok(())
 }
 
