@@ -3,9 +3,10 @@
 use ekfac::{
     Activation::{Identity, Tanh},
     Config, Dense, Learner, Loss, Net, Scalar, Shape, Targets,
-    snapshot::length,
+    convolution::{ConvolutionLearner, ConvolutionNet},
+    snapshot::{length, length_of_convolutions},
 };
-use ekfac_fuzz::snapshot::{LAYERS, LOSS};
+use ekfac_fuzz::snapshot::{CONVOLUTIONS, LAYERS, LOSS};
 use ekfac_std::{
     Network,
     checkpoint::{self, Stored},
@@ -158,7 +159,22 @@ fn snapshots(write: &Writer<'_>) -> io::Result<()> {
     write("snapshot", "damaged", with(0, &changed(200, 0x40)))?;
     write("snapshot", "huge-layer", with(1, &changed(99, 0xFF)))?;
     write("snapshot", "another-word", with(1, &changed(128 + 4 * 6 + 3, 0x7E)))?;
-    write("snapshot", "cut", with(0, &single[..150]))
+    write("snapshot", "cut", with(0, &single[..150]))?;
+    let shared = convolutions();
+    write("snapshot", "convolutions", with(4, &shared))?;
+    write("snapshot", "convolutions-sealed", with(5, &shared))
+}
+
+fn convolutions() -> Vec<u8> {
+    let net = ConvolutionNet::new(&CONVOLUTIONS, LOSS);
+    let (mut memory, mut bytes) = (vec![0.0; net.words(1, 1)], vec![0; length_of_convolutions::<f32>(&net)]);
+    if let Ok(mut learner) = ConvolutionLearner::new(net, Config::default(), 1, 1, 1, &mut memory) {
+        for _ in 0..3 {
+            let _ = learner.step(&[0.5; 8], Targets::Values(&[1.0; 2]));
+        }
+        let _ = learner.save_into(&mut bytes);
+    }
+    bytes
 }
 
 /// The run of the target's network after three steps.

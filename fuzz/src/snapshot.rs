@@ -2,13 +2,15 @@
 //! on.
 //!
 //! ```text
-//! byte 0    bit 0: set the length and the checksum right first; bit 1: 64 bits
+//! byte 0    bit 0: set the length and the checksum right first; bit 1: 64 bits; bit 2: a learner of convolutions
 //! then      the snapshot
 //! ```
 
 use crate::{Bits, all_bits};
 use ekfac::{
-    Activation, Config, Dense, Learner, Loss, Net, Targets, guard,
+    Activation, Config, Dense, Learner, Loss, Net, Targets,
+    convolution::{Axis, Convolution, ConvolutionLayer, ConvolutionLearner, ConvolutionNet, Pooling},
+    guard,
     snapshot::{self, Snapshot},
 };
 
@@ -17,6 +19,12 @@ pub const LAYERS: [Dense; 2] = [Dense::new(2, 2, Activation::Tanh), Dense::new(2
 /// Its loss.
 pub const LOSS: Loss = Loss::SquaredError;
 
+const FILTERS: Convolution = Convolution::new_1d(2, Axis::new(4, 2), 2).groups(2);
+const MEAN: Convolution = Convolution::depthwise(2, [Axis::new(1, 1), Axis::new(3, 3)]);
+/// The network of convolutions that they should be of.
+pub const CONVOLUTIONS: [ConvolutionLayer; 2] =
+    [ConvolutionLayer::new(FILTERS, Activation::Tanh), ConvolutionLayer::pool(Pooling::Average, MEAN)];
+
 /// Runs one input.
 pub fn run(data: &[u8]) {
     let Some((head, bytes)) = data.split_first() else { return };
@@ -24,10 +32,11 @@ pub fn run(data: &[u8]) {
     if head & 1 != 0 {
         seal(&mut bytes);
     }
-    if head & 2 == 0 {
-        restore::<f32>(&bytes)
-    } else {
-        restore::<f64>(&bytes)
+    match head & 6 {
+        0 => restore::<f32>(&bytes),
+        2 => restore::<f64>(&bytes),
+        4 => restore_convolutions::<f32>(&bytes),
+        _ => restore_convolutions::<f64>(&bytes),
     }
     if let Ok(snapshot) = Snapshot::new(&bytes) {
         describe(&snapshot);
@@ -78,14 +87,44 @@ fn restore<T: Bits>(bytes: &[u8]) {
     let _ = learner.predict(&[T::ONE, T::ZERO]);
 }
 
+fn restore_convolutions<T: Bits>(bytes: &[u8]) {
+    fn save<T: Bits>(learner: &ConvolutionLearner<'_, T>) -> Vec<u8> {
+        let mut bytes = vec![0; snapshot::length_of_convolutions::<T>(learner.net())];
+        assert_eq!(learner.save_into(&mut bytes), Ok(bytes.len()));
+        bytes
+    }
+    let net = ConvolutionNet::new(&CONVOLUTIONS, LOSS);
+    let mut memory = vec![T::ZERO; net.words(1, 1)];
+    let Ok(mut learner) = ConvolutionLearner::new(net, Config::default(), 1, 1, 1, &mut memory) else {
+        return;
+    };
+    let before = save(&learner);
+    if learner.restore_from(bytes).is_err() {
+        assert_eq!(save(&learner), before, "a refused snapshot changed the learner");
+        return;
+    }
+    assert_eq!(save(&learner), bytes, "an accepted snapshot is saved in another way");
+    let words = all_bits(learner.state());
+    let step = learner.step(&[T::HALF; 8], Targets::Values(&[T::ONE; 2]));
+    if step.is_ok_and(|step| matches!(step.outcome, ekfac::Outcome::Skipped(_))) {
+        assert_eq!(all_bits(learner.state()), words, "a skipped step changed the state");
+    }
+    let _ = learner.predict(&[T::ONE; 8]);
+}
+
 /// A description that was accepted is one of a network.
 fn describe(snapshot: &Snapshot<'_>) {
-    let layers: Vec<Dense> = snapshot.layers().collect();
-    let net = Net::new(&layers, snapshot.loss());
-    assert_eq!(net.check(), Ok(()));
-    let length = match snapshot.word_bytes() {
-        4 => snapshot::length::<f32>(&net),
-        _ => snapshot::length::<f64>(&net),
+    let (layers, convolutions) = (
+        snapshot.layers().collect::<Vec<Dense>>(),
+        snapshot.convolutions().collect::<Vec<ConvolutionLayer>>(),
+    );
+    let (dense, shared) =
+        (Net::new(&layers, snapshot.loss()), ConvolutionNet::new(&convolutions, snapshot.loss()));
+    let length = match (snapshot.has_convolutions(), snapshot.word_bytes()) {
+        (false, 4) => dense.check().map(|()| snapshot::length::<f32>(&dense)),
+        (false, _) => dense.check().map(|()| snapshot::length::<f64>(&dense)),
+        (true, 4) => shared.check().map(|()| snapshot::length_of_convolutions::<f32>(&shared)),
+        (true, _) => shared.check().map(|()| snapshot::length_of_convolutions::<f64>(&shared)),
     };
-    assert_eq!(length, snapshot.bytes().len());
+    assert_eq!(length, Ok(snapshot.bytes().len()));
 }

@@ -204,7 +204,8 @@ fn what_is_foreign_or_absurd_is_named() {
         seal(&mut bytes);
         refusal::<f32>(NET, &bytes)
     };
-    assert_eq!(with(4, &[2]), Refusal::Version { found: 2 });
+    assert_eq!(with(4, &[3]), Refusal::Version { found: 3 });
+    assert_eq!(with(4, &[2]), Refusal::Kind);
     assert_eq!(with(6, &[8]), Refusal::Scalar { expected: 4, found: 8 });
     assert_eq!(refusal::<f64>(NET, &whole), Refusal::Scalar { expected: 8, found: 4 });
     assert_eq!(with(7, &[3]), Refusal::Layers { expected: 2, found: 3 });

@@ -27,11 +27,11 @@ use core::ops::Range;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Axis {
-    length: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    dilation: usize,
+    pub(super) length: usize,
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+    pub(super) dilation: usize,
 }
 
 impl Axis {
@@ -159,12 +159,12 @@ pub enum Layout {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Convolution {
-    channels: usize,
-    outputs: usize,
-    axes: [Axis; 2],
-    groups: usize,
-    bias: bool,
-    layout: Layout,
+    pub(super) channels: usize,
+    pub(super) outputs: usize,
+    pub(super) axes: [Axis; 2],
+    pub(super) groups: usize,
+    pub(super) bias: bool,
+    pub(super) layout: Layout,
 }
 
 impl Convolution {

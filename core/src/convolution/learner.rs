@@ -12,6 +12,7 @@ use crate::{
     kernels::Counted,
     net::remote::{self, Body, Stream},
     progress::count,
+    snapshot::run::sealed::Parts,
 };
 
 /// Trains a network of convolutions by EKFAC on caller-owned memory.
@@ -31,12 +32,12 @@ use crate::{
 /// # Ok::<(), ekfac::Error>(())
 /// ```
 pub struct ConvolutionLearner<'a, T> {
-    net: ConvolutionNet<'a>,
+    pub(super) net: ConvolutionNet<'a>,
     config: Config<T>,
     sharing: Sharing,
     kernels: &'a dyn Kernels<T>,
-    progress: Progress<T>,
-    memory: Memory<'a, T>,
+    pub(super) progress: Progress<T>,
+    pub(super) memory: Memory<'a, T>,
 }
 
 impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
@@ -55,9 +56,7 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         memory: &'a mut [T],
     ) -> Result<Self, Error> {
         let mut learner = Self::resume(net, config, Progress::new(seed), capacity, columns, memory)?;
-        learner.memory.state.fill(T::ZERO);
-        learner.memory.start()?;
-        learner.initialize(Initialization::GlorotUniform);
+        learner.start_afresh(seed);
         Ok(learner)
     }
 

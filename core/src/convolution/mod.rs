@@ -36,12 +36,15 @@ mod net;
 mod passes;
 mod pooling;
 mod preconditioner;
+mod record;
 mod room;
 mod samples;
+mod saved;
 mod walk;
 
 pub use geometry::{Axis, Convolution, Layout};
 pub use learner::ConvolutionLearner;
+pub(crate) use net::check_layers;
 pub use net::{ConvolutionLayer, ConvolutionNet};
 pub use pooling::Pooling;
 pub use preconditioner::ConvolutionPreconditioner;

@@ -18,6 +18,7 @@ use crate::{
     carve::{Carver, cut},
     error::expect_length,
 };
+use core::borrow::Borrow;
 
 /// A convolution, a pooling or a residual addition, and its activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,10 @@ impl ConvolutionLayer {
     /// The layer whose outputs it adds, if it is an addition.
     pub const fn addition(&self) -> Option<usize> {
         if let Kind::Addition(from) = self.kind { Some(from) } else { None }
+    }
+
+    pub(super) const fn of_kind(convolution: Convolution, kind: Kind, activation: Activation) -> Self {
+        Self { convolution, kind, activation }
     }
 
     pub(super) const fn kind(&self) -> Kind {
@@ -238,29 +243,50 @@ impl<'a> ConvolutionNet<'a> {
     /// # Errors
     /// Those of [`Convolution::check`], [`Error::Empty`], [`Error::Length`], [`Error::OutOfRange`].
     pub fn check(&self) -> Result<(), Error> {
-        if self.layers.is_empty() {
-            return Err(Error::Empty { argument: "layers" });
-        }
-        let mut width = self.inputs();
-        for (index, layer) in self.layers.iter().enumerate() {
-            layer.convolution.check()?;
-            expect_length("layer inputs", width, layer.convolution.input_words())?;
-            match layer.kind {
-                Kind::Weights => {}
-                Kind::Pooling(_) if layer.convolution.is_depthwise() => {}
-                Kind::Pooling(_) => return Err(Error::OutOfRange { argument: "groups", index: 0 }),
-                Kind::Addition(from) => {
-                    let below = self.layers.get(..index.saturating_sub(1)).unwrap_or_default();
-                    let from = below.get(from).ok_or(Error::OutOfRange { argument: "from", index })?;
-                    expect_length("from", width, from.convolution.output_words())?;
-                }
-            }
-            width = layer.convolution.output_words();
-        }
-        if self.layers.iter().all(|layer| layer.groups() == 0) {
-            return Err(Error::Empty { argument: "weights" });
-        }
+        check_layers(self.layers.iter()).map_err(|(_, error)| error)?;
         self.loss.check()
+    }
+}
+
+/// The checks of [`ConvolutionNet::check`] but the loss's; with the layer that fails.
+pub(crate) fn check_layers(
+    layers: impl Iterator<Item: Borrow<ConvolutionLayer>> + Clone,
+) -> Result<(), (usize, Error)> {
+    let (mut width, mut weights, mut count) = (None, 0, 0);
+    for (index, layer) in layers.clone().enumerate() {
+        let layer = layer.borrow();
+        let words = layer.convolution.input_words();
+        let meets = expect_length("layer inputs", width.unwrap_or(words), words);
+        let checked = layer.convolution.check().and(meets);
+        checked.and_then(|()| check_kind(layer, index, layers.clone())).map_err(|error| (index, error))?;
+        width = Some(layer.convolution.output_words());
+        weights += usize::from(layer.has_weights());
+        count += 1;
+    }
+    let empty = |argument| Err((0, Error::Empty { argument }));
+    match (count, weights) {
+        (0, _) => empty("layers"),
+        (_, 0) => empty("weights"),
+        _ => Ok(()),
+    }
+}
+
+fn check_kind(
+    layer: &ConvolutionLayer,
+    index: usize,
+    mut layers: impl Iterator<Item: Borrow<ConvolutionLayer>>,
+) -> Result<(), Error> {
+    match layer.kind {
+        Kind::Weights => Ok(()),
+        Kind::Pooling(_) if layer.convolution.is_depthwise() => Ok(()),
+        Kind::Pooling(_) => Err(Error::OutOfRange { argument: "groups", index: 0 }),
+        Kind::Addition(from) => {
+            // Below the layer below.
+            let found = if from + 1 < index { layers.nth(from) } else { None };
+            let found = found.ok_or(Error::OutOfRange { argument: "from", index })?;
+            let words = found.borrow().convolution.output_words();
+            expect_length("from", layer.convolution.input_words(), words)
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     kernels::Counted,
     progress::{count, is_due},
     refresh::{self, Effort, InFlight, Later},
+    snapshot::run::sealed::Parts,
     step::{self, Run, Stop, Taken},
 };
 use core::ops::Range;

@@ -1,13 +1,81 @@
 //! A learner's run as a snapshot, and back: what of [`snapshot`](crate::snapshot) needs the learner's memory.
 
-use super::{Initialization, Learner, Loss};
+use super::{Initialization, Learner, Loss, Net};
 use crate::{
     Coordinates, EventLog, LayerMut, Progress, Scalar,
-    snapshot::{Refusal, SnapshotError, decode, encode, length, refusal},
+    snapshot::{
+        LAYER_RECORD, Refusal, SnapshotError, VERSION, decode, record, refusal,
+        run::{self, Block, Layers, sealed::Parts},
+    },
 };
 
+impl Layers for Net<'_> {
+    const VERSION: u16 = VERSION;
+    const RECORDS: usize = 1;
+
+    fn count(&self) -> usize {
+        self.layers().len()
+    }
+
+    fn loss(&self) -> Loss {
+        Net::loss(self)
+    }
+
+    fn words(&self) -> usize {
+        self.state_words()
+    }
+
+    fn record(&self, layer: usize, _part: usize) -> Option<[u8; LAYER_RECORD]> {
+        record::dense(self.layers().get(layer)?)
+    }
+
+    fn block(&self, layer: usize) -> Option<Block> {
+        let shape = self.layers().get(layer)?.shape();
+        Some(Block { weights: shape.parameters(), groups: 1, words: shape.words() })
+    }
+}
+
+impl<'a, T: Scalar> Parts<T> for Learner<'a, T> {
+    type Net = Net<'a>;
+
+    fn layers(&self) -> &Net<'a> {
+        &self.net
+    }
+
+    fn counters(&self) -> &Progress<T> {
+        &self.progress
+    }
+
+    fn words(&self) -> &[T] {
+        self.state()
+    }
+
+    fn parts(&mut self) -> (&Net<'a>, &mut [T]) {
+        (&self.net, self.memory.state_mut())
+    }
+
+    fn take_up(&mut self, progress: Progress<T>) {
+        self.progress = progress;
+        self.events = EventLog::default();
+    }
+
+    fn start_afresh(&mut self, seed: u64) {
+        self.take_up(Progress::new(seed));
+        self.memory.state_mut().fill(T::ZERO);
+        let passes = 1 + Loss::passes(self.config.fisher, self.net.outputs());
+        let capacity = self.memory.capacity();
+        for (index, slot) in self.memory.slots(0).0.enumerate() {
+            let coordinates = Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0);
+            let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.into_words().1) else { return };
+            layer.marks().set_coordinates(coordinates);
+        }
+        // In a fresh basis these are W~ as well.
+        self.draw_weights(Initialization::GlorotUniform);
+    }
+}
+
 impl<T: Scalar> Learner<'_, T> {
-    /// Writes the run as a [snapshot](crate::snapshot): `write` is handed its [`length`] bytes one after another, in pieces of
+    /// Writes the run as a [snapshot](crate::snapshot): `write` is handed its [`length`](crate::snapshot::length) bytes one after another, in pieces of
     /// [`CHUNK`](crate::snapshot::CHUNK), the last one shorter. The settings are not part of it.
     ///
     /// # Errors
@@ -25,11 +93,10 @@ impl<T: Scalar> Learner<'_, T> {
     /// # Ok::<(), ekfac::Error>(())
     /// ```
     pub fn save<E>(&self, write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), SnapshotError<E>> {
-        self.check_savable().map_err(SnapshotError::Refused)?;
-        encode::encode(&self.net, &self.progress, self.state(), write).map_err(SnapshotError::Medium)
+        run::save(self, write)
     }
 
-    /// The same into memory; returns the number of bytes, those of [`length`].
+    /// The same into memory; returns the number of bytes, those of [`length`](crate::snapshot::length).
     ///
     /// # Errors
     /// [`Refusal`], [`Refusal::Room`] for fewer bytes included: before any write.
@@ -48,24 +115,7 @@ impl<T: Scalar> Learner<'_, T> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn save_into(&self, bytes: &mut [u8]) -> Result<usize, Refusal> {
-        let (needed, available) = (length::<T>(&self.net), bytes.len());
-        self.check_savable()?;
-        if available < needed {
-            return Err(Refusal::Room { needed, available });
-        }
-        let mut rest = bytes;
-        self.save(|piece| {
-            let room = core::mem::take(&mut rest);
-            let (head, tail) =
-                room.split_at_mut_checked(piece.len()).ok_or(Refusal::Room { needed, available })?;
-            head.copy_from_slice(piece);
-            rest = tail;
-            Ok(())
-        })
-        .map_err(|error| match error {
-            SnapshotError::Refused(refusal) | SnapshotError::Medium(refusal) => refusal,
-        })?;
-        Ok(needed)
+        run::save_into(self, bytes)
     }
 
     /// Takes over the run of a snapshot of `length` bytes, and goes on from it bit for bit. `read` fills the given bytes from
@@ -78,26 +128,9 @@ impl<T: Scalar> Learner<'_, T> {
     pub fn restore<E>(
         &mut self,
         length: usize,
-        mut read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+        read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
     ) -> Result<(), SnapshotError<E>> {
-        let checked = decode::scan(&self.net, length, &mut read, |_, _: T| {})?;
-        let state = self.memory.state_mut();
-        let taken = decode::scan(&self.net, length, &mut read, |index, word| {
-            if let Some(place) = state.get_mut(index) {
-                *place = word;
-            }
-        });
-        match taken {
-            Ok(progress) => {
-                self.progress = progress;
-                self.events = EventLog::default();
-                Ok(())
-            }
-            Err(error) => {
-                self.start_afresh(checked.seed);
-                Err(error)
-            }
-        }
+        run::restore(self, length, read)
     }
 
     /// The same from memory, a flash that the bus maps included.
@@ -106,26 +139,5 @@ impl<T: Scalar> Learner<'_, T> {
     /// [`Refusal`], before any write.
     pub fn restore_from(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         self.restore(bytes.len(), decode::from_slice(bytes)).map_err(refusal)
-    }
-
-    /// Refuses a run that could not be restored.
-    pub(crate) fn check_savable(&self) -> Result<(), Refusal> {
-        encode::check(&self.net, &self.progress, self.state())
-    }
-
-    /// The start of a run in this memory.
-    pub(super) fn start_afresh(&mut self, seed: u64) {
-        self.progress = Progress::new(seed);
-        self.events = EventLog::default();
-        self.memory.state_mut().fill(T::ZERO);
-        let passes = 1 + Loss::passes(self.config.fisher, self.net.outputs());
-        let capacity = self.memory.capacity();
-        for (index, slot) in self.memory.slots(0).0.enumerate() {
-            let coordinates = Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0);
-            let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.into_words().1) else { return };
-            layer.marks().set_coordinates(coordinates);
-        }
-        // In a fresh basis these are W~ as well.
-        self.draw_weights(Initialization::GlorotUniform);
     }
 }

@@ -4,10 +4,10 @@
 //! another network.
 
 use super::{
-    CHECKSUM, CHUNK, Checksum, LAYER_RECORD, LOSS_RECORD, MAGIC, Refusal, SnapshotError, VERSION,
-    check_progress, checksum, each_word, layer_record, length, loss_record,
+    CHECKSUM, CHUNK, Checksum, LAYER_RECORD, LOSS_RECORD, Layers, MAGIC, Refusal, SnapshotError, VERSIONS,
+    check_progress, checksum, each_record, each_word, record,
 };
-use crate::{Net, Progress, Scalar};
+use crate::{Progress, Scalar};
 use core::convert::Infallible;
 
 /// Bytes in memory, to read from.
@@ -21,7 +21,7 @@ pub(crate) fn from_slice(bytes: &[u8]) -> impl FnMut(usize, &mut [u8]) -> Result
 
 /// Checks a whole snapshot against a network, shows its state words to `visit`, and returns its progress.
 pub(crate) fn scan<T: Scalar, E>(
-    net: &Net<'_>,
+    net: &impl Layers,
     length: usize,
     read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
     visit: impl FnMut(usize, T),
@@ -49,36 +49,38 @@ pub(crate) fn whole<E>(
 /// What stands in front: the same in every version up to the length.
 #[derive(Clone, Copy)]
 pub(crate) struct Envelope {
+    pub(crate) version: u16,
     pub(crate) width: u8,
     pub(crate) layers: u8,
 }
 
-fn contents<T: Scalar, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>>(
+fn contents<T: Scalar, N: Layers, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>>(
     reader: &mut Reader<F>,
-    net: &Net<'_>,
-    Envelope { width, layers }: Envelope,
+    net: &N,
+    Envelope { version, width, layers }: Envelope,
     mut visit: impl FnMut(usize, T),
 ) -> Result<Progress<T>, SnapshotError<E>> {
+    if version != N::VERSION {
+        return Err(Refusal::Kind.into());
+    }
     let (expected, found) = (T::WIDTH, usize::from(width));
     if found != expected {
         return Err(Refusal::Scalar { expected, found }.into());
     }
-    let (expected, found) = (net.layers().len(), usize::from(layers));
+    let (expected, found) = (net.count(), usize::from(layers));
     if found != expected {
         return Err(Refusal::Layers { expected, found }.into());
     }
     let loss: [u8; LOSS_RECORD] = reader.take()?;
     let progress = reader.progress()?;
-    for (layer, dense) in net.layers().iter().enumerate() {
-        let record: [u8; LAYER_RECORD] = reader.take()?;
-        if layer_record(dense) != Some(record) {
-            return Err(Refusal::Layer { layer }.into());
-        }
-    }
-    if loss != loss_record(net.loss()) {
+    each_record(net, |layer, record| {
+        let found: [u8; LAYER_RECORD] = reader.take()?;
+        if record == Some(found) { Ok(()) } else { Err(SnapshotError::from(Refusal::Layer { layer })) }
+    })?;
+    if loss != record::loss(net.loss()) {
         return Err(Refusal::Loss.into());
     }
-    let (expected, found) = (length::<T>(net), reader.length);
+    let (expected, found) = (net.bytes(T::WIDTH), reader.length);
     if expected != found {
         return Err(Refusal::Length { expected, found }.into());
     }
@@ -111,16 +113,16 @@ impl<E, F: FnMut(usize, &mut [u8]) -> Result<(), E>> Reader<F> {
         if self.take::<4>()? != MAGIC {
             return Err(Refusal::Magic.into());
         }
-        let found = u16::from_le_bytes(self.take()?);
-        if found != VERSION {
-            return Err(Refusal::Version { found }.into());
+        let version = u16::from_le_bytes(self.take()?);
+        if !VERSIONS.contains(&version) {
+            return Err(Refusal::Version { found: version }.into());
         }
         let [width, layers] = self.take()?;
         let (expected, found) = (u32::from_le_bytes(self.take()?) as usize, self.length);
         if expected != found {
             return Err(Refusal::Length { expected, found }.into());
         }
-        Ok(Envelope { width, layers })
+        Ok(Envelope { version, width, layers })
     }
 
     /// The next bytes before the checksum.

@@ -1,22 +1,24 @@
 //! A run into bytes. The format stands in the [module](super) above.
 
 use super::{
-    CHUNK, Checksum, MAGIC, Refusal, SnapshotError, VERSION, check_progress, checksum, counters, each_word,
-    layer_record, length, loss_record, refusal,
+    CHUNK, Checksum, Layers, MAGIC, Refusal, SnapshotError, check_progress, checksum, counters, each_record,
+    each_word, record, refusal,
 };
-use crate::{Net, Progress, Scalar};
+use crate::{Progress, Scalar};
 use core::convert::Infallible;
 
 /// Refuses what [`encode`] could not write or nobody could restore.
-pub(crate) fn check<T: Scalar>(net: &Net<'_>, progress: &Progress<T>, state: &[T]) -> Result<(), Refusal> {
-    let (found, expected) = (net.layers().len(), usize::from(u8::MAX));
+pub(crate) fn check<T: Scalar>(
+    net: &impl Layers,
+    progress: &Progress<T>,
+    state: &[T],
+) -> Result<(), Refusal> {
+    let (found, expected) = (net.count(), usize::from(u8::MAX));
     if found > expected {
         return Err(Refusal::Layers { expected, found });
     }
-    if let Some(layer) = net.layers().iter().position(|dense| layer_record(dense).is_none()) {
-        return Err(Refusal::Layer { layer });
-    }
-    let needed = length::<T>(net);
+    each_record(net, |layer, record| record.map(drop).ok_or(Refusal::Layer { layer }))?;
+    let needed = net.bytes(T::WIDTH);
     if u32::try_from(needed).is_err() {
         return Err(Refusal::Room { needed, available: u32::MAX as usize });
     }
@@ -29,18 +31,18 @@ pub(crate) fn check<T: Scalar>(net: &Net<'_>, progress: &Progress<T>, state: &[T
 }
 
 /// Writes a run that has passed [`check`].
-pub(crate) fn encode<T: Scalar, E>(
-    net: &Net<'_>,
+pub(crate) fn encode<T: Scalar, N: Layers, E>(
+    net: &N,
     progress: &Progress<T>,
     state: &[T],
     write: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut writer = Writer { write, chunk: [0; CHUNK], filled: 0, checksum: checksum() };
     writer.put(&MAGIC)?;
-    writer.put(&VERSION.to_le_bytes())?;
-    writer.put(&[T::WIDTH as u8, net.layers().len() as u8])?;
-    writer.put(&(length::<T>(net) as u32).to_le_bytes())?;
-    writer.put(&loss_record(net.loss()))?;
+    writer.put(&N::VERSION.to_le_bytes())?;
+    writer.put(&[T::WIDTH as u8, net.count() as u8])?;
+    writer.put(&(net.bytes(T::WIDTH) as u32).to_le_bytes())?;
+    writer.put(&record::loss(net.loss()))?;
     writer.put(&progress.seed.to_le_bytes())?;
     for (_, count) in counters(progress) {
         writer.put(&count.to_le_bytes())?;
@@ -49,9 +51,7 @@ pub(crate) fn encode<T: Scalar, E>(
     for mean in [damping_multiplier, mean_loss, mean_length, mean_loss_weight] {
         writer.put_word(mean)?;
     }
-    for record in net.layers().iter().filter_map(layer_record) {
-        writer.put(&record)?;
-    }
+    each_record(net, |_, record| record.map_or(Ok(()), |record| writer.put(&record)))?;
     for word in state {
         writer.put_word(*word)?;
     }

@@ -13,8 +13,8 @@
 //! record is. A slot that the flash cannot read, as after a cut under error correction, counts as damaged. It is assumed that
 //! a flash, read twice, says the same twice.
 
-use super::{CHUNK, Refusal, SnapshotError, checksum, decode, length};
-use crate::{Error, Learner, Scalar, config::expect};
+use super::{CHUNK, Refusal, Run, SnapshotError, checksum, decode, run, run::Layers};
+use crate::{Error, Scalar, config::expect};
 use core::ops::Range;
 use embedded_storage::nor_flash::NorFlash;
 
@@ -115,14 +115,14 @@ impl<F: NorFlash> FlashStore<F> {
         self.flash
     }
 
-    /// Saves a run. Returns its sequence number, one more than that of the snapshot before.
+    /// Saves the run of a learner of either kind. Returns its sequence number, one more than that of the snapshot before.
     ///
     /// # Errors
     /// [`Refusal`] for a run that could not be restored, and [`Refusal::Room`]: before anything is erased. What the flash
     /// fails with, and [`Refusal::Checksum`] for one that does not hold what was written: the snapshot before is still there.
-    pub fn save<T: Scalar>(&mut self, learner: &Learner<'_, T>) -> Result<u32, SnapshotError<F::Error>> {
-        learner.check_savable()?;
-        let (bytes, available) = (length::<T>(learner.net()), self.slot_bytes as usize);
+    pub fn save<T: Scalar>(&mut self, learner: &impl Run<T>) -> Result<u32, SnapshotError<F::Error>> {
+        run::check(learner)?;
+        let (bytes, available) = (learner.layers().bytes(T::WIDTH), self.slot_bytes as usize);
         let needed = bytes.saturating_add(CHUNK).next_multiple_of(CHUNK);
         if needed > available {
             return Err(Refusal::Room { needed, available }.into());
@@ -136,7 +136,7 @@ impl<F: NorFlash> FlashStore<F> {
         let base = self.base(slot);
         self.flash.erase(base, base + self.slot_bytes).map_err(SnapshotError::Medium)?;
         let (flash, mut offset) = (&mut self.flash, base + CHUNK as u32);
-        learner.save(|piece| {
+        run::save(learner, |piece| {
             let written = write_padded(flash, offset, piece);
             offset += CHUNK as u32;
             written
@@ -158,10 +158,10 @@ impl<F: NorFlash> FlashStore<F> {
     /// read neither slot.
     pub fn load<T: Scalar>(
         &mut self,
-        learner: &mut Learner<'_, T>,
+        learner: &mut impl Run<T>,
     ) -> Result<Option<u32>, SnapshotError<F::Error>> {
         let Some((slot, record)) = self.newest().map_err(SnapshotError::Medium)? else { return Ok(None) };
-        learner.restore(record.length as usize, |offset, into| self.read(slot, offset, into))?;
+        run::restore(learner, record.length as usize, |offset, into| self.read(slot, offset, into))?;
         Ok(Some(record.sequence))
     }
 

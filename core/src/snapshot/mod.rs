@@ -2,12 +2,12 @@
 //! store for them in flash that a power cut cannot break.
 //!
 //! All numbers are little-endian, all of them aligned to their size from the start of the snapshot; W is the number of bytes of
-//! a word, L that of layers.
+//! a word, L that of layers, R the bytes of a layer's record: 16, and 64 in a network of convolutions.
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 4 | `EKFS` |
-//! | 4 | 2 | version of the format, 1 |
+//! | 4 | 2 | version of the format: 1 for dense layers, 2 for convolutions |
 //! | 6 | 1 | W: 4 for `f32`, 8 for `f64` |
 //! | 7 | 1 | L |
 //! | 8 | 4 | length of the whole snapshot in bytes |
@@ -16,12 +16,18 @@
 //! | 16 | 8 | Huber's width, an `f64`; 0 for the other losses |
 //! | 24 | 7 x 8 | [`Progress`]: seed, steps, examples, skipped, degraded, rotations, operations |
 //! | 80 | 4 W | damping multiplier, mean loss, mean length, weight of the means |
-//! | 80 + 4 W | 16 L | for each layer: inputs (4), outputs (4), 1 for a bias (1), activation (1), 0 (6) |
-//! | then | W each | for each layer its weights (m n, as they are stored), then its state ([`Shape::words`]) |
+//! | 80 + 4 W | R L | for each layer its record |
+//! | then | W each | for each layer its weights (m n a group, as they are stored), then the state of each group ([`Shape::words`](crate::Shape::words)) |
 //! | last | 4 | CRC-32 (IEEE 802.3, that of zip and PNG) of everything before |
 //!
+//! | record | |
+//! | --- | --- |
+//! | dense | inputs (4), outputs (4), 1 for a bias (1), activation (1), 0 (6) |
+//! | convolution | channels (4), outputs (4), groups (4), the layer that an addition takes (4); for rows, then for columns, length, kernel, stride and padding (4 each); dilation of rows, of columns (4 each); 1 for a bias, 1 for channels last, kind, activation (1 each), 0 (4) |
+//!
+//! Kinds are 0 for a convolution, 1 for a maximum, 2 for a mean, 3 for an addition.
 //! Activations count from 0 in the order of [`Activation`]. Settings are not part of it: they are the program's, which may
-//! change them from one version to the next. The two together are all that a run is, so the one that goes on takes the same
+//! change them from one version to the next, and so are a learner's sharing and columns. All together are all that a run is, so the one that goes on takes the same
 //! steps, bit for bit, as the one that was never interrupted.
 //!
 //! *Invariant*: an accepted snapshot, saved again, gives the same bytes; whatever is refused has changed nothing. Every
@@ -33,20 +39,30 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 #[cfg(feature = "embedded-storage")]
 mod flash;
+pub(crate) mod record;
 mod refusal;
+pub(crate) mod run;
 mod view;
 
 #[cfg(feature = "embedded-storage")]
 pub use flash::FlashStore;
 pub(crate) use refusal::refusal;
 pub use refusal::{Refusal, SnapshotError};
+pub use run::Run;
 pub use view::Snapshot;
 
-use crate::{Activation, Dense, Loss, Net, Progress, Scalar, Shape, layer};
+use crate::{Net, Progress, Scalar, convolution::ConvolutionNet, layer};
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
+use run::{Block, Layers};
 
-/// The version that is written.
+/// The version of a network of dense layers.
 pub const VERSION: u16 = 1;
+
+/// The version of a network of convolutions.
+pub const CONVOLUTION_VERSION: u16 = 2;
+
+/// Those that are read.
+const VERSIONS: [u16; 2] = [VERSION, CONVOLUTION_VERSION];
 
 /// Bytes that a medium is handed at a time.
 pub const CHUNK: usize = 64;
@@ -57,6 +73,8 @@ pub const MAGIC: [u8; 4] = *b"EKFS";
 const HEAD: usize = 80;
 pub(crate) const LOSS_RECORD: usize = 12;
 pub(crate) const LAYER_RECORD: usize = 16;
+/// Records of a layer of convolutions.
+pub(crate) const CONVOLUTION_RECORDS: usize = 4;
 pub(crate) const CHECKSUM: usize = 4;
 /// Counters stay below this for centuries, so that going on cannot overflow one.
 const COUNTER_LIMIT: u64 = 1 << 62;
@@ -82,11 +100,27 @@ pub const fn length<T: Scalar>(net: &Net<'_>) -> usize {
     length_of(T::WIDTH, net.layers().len(), net.state_words())
 }
 
-pub(crate) const fn length_of(width: usize, layers: usize, words: usize) -> usize {
+/// The same of a network of convolutions.
+///
+/// ```
+/// use ekfac::{Activation::Identity, Loss, snapshot};
+/// use ekfac::convolution::{Axis, Convolution, ConvolutionLayer, ConvolutionNet};
+/// const FILTERS: Convolution = Convolution::new_1d(2, Axis::new(8, 3), 4);
+/// const LAYERS: [ConvolutionLayer; 1] = [ConvolutionLayer::new(FILTERS, Identity)];
+/// const NET: ConvolutionNet<'static> = ConvolutionNet::new(&LAYERS, Loss::SquaredError);
+/// const BYTES: usize = snapshot::length_of_convolutions::<f32>(&NET);
+/// assert_eq!(BYTES, 80 + 4 * 4 + 64 + 4 * NET.state_words() + 4);
+/// ```
+pub const fn length_of_convolutions<T: Scalar>(net: &ConvolutionNet<'_>) -> usize {
+    length_of(T::WIDTH, net.layers().len().saturating_mul(CONVOLUTION_RECORDS), net.state_words())
+}
+
+/// Of so many records and state words.
+pub(crate) const fn length_of(width: usize, records: usize, words: usize) -> usize {
     words
         .saturating_add(4)
         .saturating_mul(width)
-        .saturating_add(layers.saturating_mul(LAYER_RECORD))
+        .saturating_add(records.saturating_mul(LAYER_RECORD))
         .saturating_add(HEAD + CHECKSUM)
 }
 
@@ -122,93 +156,39 @@ fn expect(holds: bool, name: &'static str) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(Refusal::Progress { name }) }
 }
 
-/// Walks the state words of a network, and refuses those that no run has.
-pub(crate) fn each_word<T: Scalar, E>(
-    net: &Net<'_>,
-    mut next: impl FnMut(usize) -> Result<T, SnapshotError<E>>,
-) -> Result<(), SnapshotError<E>> {
-    let mut index = 0;
-    for dense in net.layers() {
-        let weights = dense.shape().parameters();
-        for place in 0..weights.saturating_add(dense.shape().words()) {
-            let word = next(index)?;
-            if !word.is_finite() {
-                return Err(SnapshotError::Refused(Refusal::NonFinite { index }));
-            }
-            if place.checked_sub(weights).is_some_and(|place| !layer::is_sound(place, word)) {
-                return Err(SnapshotError::Refused(Refusal::Mark { index }));
-            }
-            index += 1;
+/// Walks the records of a network's layers, the parts of each in turn.
+pub(crate) fn each_record<N: Layers, E>(
+    net: &N,
+    mut next: impl FnMut(usize, Option<[u8; LAYER_RECORD]>) -> Result<(), E>,
+) -> Result<(), E> {
+    for layer in 0..net.count() {
+        for part in 0..N::RECORDS {
+            next(layer, net.record(layer, part))?;
         }
     }
     Ok(())
 }
 
-/// One layer as bytes; `None` for sizes beyond 32 bits.
-pub(crate) fn layer_record(dense: &Dense) -> Option<[u8; LAYER_RECORD]> {
-    let [a, b, c, d] = u32::try_from(dense.shape().inputs()).ok()?.to_le_bytes();
-    let [e, f, g, h] = u32::try_from(dense.shape().outputs()).ok()?.to_le_bytes();
-    let activation = match dense.activation() {
-        Activation::Identity => 0,
-        Activation::Relu => 1,
-        Activation::LeakyRelu => 2,
-        Activation::Tanh => 3,
-        Activation::Sigmoid => 4,
-        #[cfg(feature = "functions")]
-        Activation::Gelu => 5,
-    };
-    Some([a, b, c, d, e, f, g, h, u8::from(dense.shape().bias()), activation, 0, 0, 0, 0, 0, 0])
-}
-
-/// The layer that these bytes stand for.
-pub(crate) fn layer_of(record: [u8; LAYER_RECORD]) -> Option<Dense> {
-    let [a, b, c, d, e, f, g, h, bias, activation, ..] = record;
-    let shape = Shape::new(
-        usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?,
-        usize::try_from(u32::from_le_bytes([e, f, g, h])).ok()?,
-    );
-    let activation = match activation {
-        0 => Activation::Identity,
-        1 => Activation::Relu,
-        2 => Activation::LeakyRelu,
-        3 => Activation::Tanh,
-        4 => Activation::Sigmoid,
-        #[cfg(feature = "functions")]
-        5 => Activation::Gelu,
-        _ => return None,
-    };
-    let dense = Dense::with_shape(if bias == 1 { shape } else { shape.without_bias() }, activation);
-    (layer_record(&dense) == Some(record)).then_some(dense)
-}
-
-/// The loss as bytes.
-pub(crate) fn loss_record(loss: Loss) -> [u8; LOSS_RECORD] {
-    let (kind, width): (_, f64) = match loss {
-        Loss::SquaredError => (0, 0.0),
-        Loss::SoftmaxCrossEntropy => (1, 0.0),
-        #[cfg(feature = "functions")]
-        Loss::BinaryCrossEntropy => (2, 0.0),
-        #[cfg(feature = "functions")]
-        Loss::Huber(width) => (3, width),
-    };
-    let [a, b, c, d, e, f, g, h] = width.to_le_bytes();
-    [kind, 0, 0, 0, a, b, c, d, e, f, g, h]
-}
-
-/// The loss that these bytes stand for.
-pub(crate) fn loss_of(record: [u8; LOSS_RECORD]) -> Option<Loss> {
-    let [kind, ..] = record;
-    let loss = match kind {
-        0 => Loss::SquaredError,
-        1 => Loss::SoftmaxCrossEntropy,
-        #[cfg(feature = "functions")]
-        2 => Loss::BinaryCrossEntropy,
-        #[cfg(feature = "functions")]
-        3 => {
-            let [_, _, _, _, width @ ..] = record;
-            Loss::Huber(f64::from_le_bytes(width))
+/// Walks the state words of a network, and refuses those that no run has.
+pub(crate) fn each_word<T: Scalar, E>(
+    net: &impl Layers,
+    mut next: impl FnMut(usize) -> Result<T, SnapshotError<E>>,
+) -> Result<(), SnapshotError<E>> {
+    let mut index = 0;
+    for Block { weights, groups, words } in (0..net.count()).map_while(|layer| net.block(layer)) {
+        // The weights, and after them the state of each group.
+        for part in 0..=groups {
+            for place in 0..if part == 0 { weights } else { words } {
+                let word = next(index)?;
+                if !word.is_finite() {
+                    return Err(SnapshotError::Refused(Refusal::NonFinite { index }));
+                }
+                if part > 0 && !layer::is_sound(place, word) {
+                    return Err(SnapshotError::Refused(Refusal::Mark { index }));
+                }
+                index += 1;
+            }
         }
-        _ => return None,
-    };
-    (loss_record(loss) == record && loss.check().is_ok()).then_some(loss)
+    }
+    Ok(())
 }

@@ -14,6 +14,8 @@ pub enum Refusal {
         /// The version that was found.
         found: u16,
     },
+    /// A snapshot of a network of convolutions for one of dense layers, or the other way round.
+    Kind,
     /// Words of the other precision.
     Scalar {
         /// Bytes of the learner's words.
@@ -78,9 +80,13 @@ impl fmt::Display for Refusal {
         match *self {
             Refusal::Magic => write!(formatter, "not a snapshot of ekfac"),
             Refusal::Version { found } => {
-                let known = super::VERSION;
-                write!(formatter, "a snapshot of version {found}, but this library reads {known}")
+                let [first, second] = super::VERSIONS;
+                write!(
+                    formatter,
+                    "a snapshot of version {found}, but this library reads {first} and {second}"
+                )
             }
+            Refusal::Kind => write!(formatter, "a snapshot of the other kind of network"),
             Refusal::Scalar { expected, found } => {
                 write!(formatter, "a snapshot in words of {found} bytes, but the learner's have {expected}")
             }

@@ -5,7 +5,7 @@
 
 use super::{ProgramError, text};
 use crate::{
-    AnyNetwork, Network,
+    AnyNetwork,
     atomic::{self, Newest},
     checkpoint::{self, Checkpoint, CheckpointError, Extra, Stored},
 };
@@ -55,11 +55,6 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
                 .into());
             }
             let Newest { value, passed_over, .. } = atomic::read_newest(input, &to_snapshot)?;
-            let Some(value) = value else {
-                let problem = "it holds a network with convolutions, for which there is no snapshot yet: give a \
-                               checkpoint of dense layers";
-                return Err(format!("{}: {problem}", input.display()).into());
-            };
             atomic::write_atomically(out, &value)?;
             let warning =
                 passed_over.map(|reason| format!("{}: {reason}; read the one before\n", input.display()));
@@ -69,26 +64,28 @@ pub fn run(arguments: &Arguments) -> Result<(), ProgramError> {
     text::print(&format!("{}: {done}", out.display()))
 }
 
-/// None for a network with convolutions.
-fn to_snapshot(bytes: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError> {
-    fn convert<T: Stored>(bytes: &[u8]) -> Result<Option<Vec<u8>>, CheckpointError> {
-        match checkpoint::any_from_bytes::<T>(bytes, 1)?.network {
-            AnyNetwork::Dense(mut network) => Ok(Some(network.snapshot()?)),
-            AnyNetwork::Convolutions(_) => Ok(None),
-        }
+fn to_snapshot(bytes: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+    fn convert<T: Stored>(bytes: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+        Ok(checkpoint::any_from_bytes::<T>(bytes, 1)?.network.snapshot()?)
     }
     if checkpoint::dtype(bytes)? == Dtype::F64 { convert::<f64>(bytes) } else { convert::<f32>(bytes) }
 }
 
 fn to_checkpoint<T: Stored>(arguments: &Arguments, bytes: &[u8]) -> Result<String, ProgramError> {
-    let (config, extra) = match &arguments.settings {
-        None => (Config::default(), Extra::new()),
-        Some(path) => {
-            let Checkpoint { network, extra } = checkpoint::load_with::<T>(path, 1)?.value;
-            (*network.config(), extra)
-        }
+    let settings = match &arguments.settings {
+        None => None,
+        Some(path) => Some(checkpoint::load_any::<T>(path, 1)?.value),
     };
-    let network = Network::<T>::from_snapshot(bytes, config, 1)?;
+    let config = settings.as_ref().map_or_else(Config::default, |settings| *settings.network.config());
+    let network = match (AnyNetwork::<T>::from_snapshot(bytes, config, 1)?, &settings) {
+        // What decides the bits of convolutions besides their settings is no part of a snapshot either.
+        (
+            AnyNetwork::Convolutions(own),
+            Some(Checkpoint { network: AnyNetwork::Convolutions(asked), .. }),
+        ) => AnyNetwork::Convolutions(own.with_sharing(asked.sharing()).with_columns(asked.columns())?),
+        (network, _) => network,
+    };
+    let extra = settings.map_or_else(Extra::new, |settings| settings.extra);
     checkpoint::save_with(&network, &extra, &arguments.out)?;
     Ok(format!("checkpoint after {} steps", network.progress().steps))
 }

@@ -9,7 +9,9 @@ use ekfac::{
         Axis, Convolution, ConvolutionLayer, ConvolutionLearner, ConvolutionNet, ConvolutionPreconditioner,
         Layout, Sharing,
     },
+    snapshot::{self, FlashStore, Snapshot},
 };
+use ekfac_firmware::flash::RamFlash;
 
 ekfac_firmware::firmware!(run);
 
@@ -96,5 +98,21 @@ fn convolutions<T: Scalar>(
     keep(learner.weights(number()).map(|weights| weights.len()));
     keep(learner.layer(number(), number()).map(|layer| layer.mean_scaling()));
     keep((learner.progress().operations, learner.state().len()));
+    snapshots(&mut learner);
     Ok(())
+}
+
+fn snapshots<T: Scalar>(learner: &mut ConvolutionLearner<'_, T>) {
+    let mut room = [0; 64];
+    let bytes: &mut [u8] = black_box(&mut room);
+    keep(snapshot::length_of_convolutions::<T>(learner.net()));
+    keep(learner.save_into(bytes));
+    keep(learner.restore_from(bytes));
+    keep(Snapshot::new(bytes).map(|view| (view.convolutions().count(), view.has_convolutions())));
+    let range = black_box(0)..black_box(64);
+    keep(FlashStore::new(RamFlash(bytes), range).map(|mut store| {
+        keep(store.load(learner));
+        keep(store.save(learner));
+        store.release().0.len()
+    }));
 }
