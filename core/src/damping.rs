@@ -15,16 +15,12 @@
 //! M = K . d + d (S + lambda) d / 2 of the step d in the eigenbasis, where it costs m n operations and no product.
 
 #[cfg(feature = "published")]
-use crate::FactorRef;
-#[cfg(feature = "published")]
-use crate::jacobi::diagonal;
+use crate::layer::Values;
 use crate::{
     Error, MatrixRef, Scalar, Shape,
     config::expect,
     layer::{LayerMut, factors},
 };
-#[cfg(feature = "published")]
-use core::ops::Range;
 
 /// How the scalings are damped.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,7 +91,7 @@ impl<T: Scalar> Damping<T> {
 
 /// K-FAC's pi = sqrt((tr A / n) / (tr B / m)); 1 when either factor is zero.
 pub fn pi<T: Scalar>(layer: &LayerMut<'_, T>) -> T {
-    pi_of_traces(layer.shape(), layer.input_factor().trace(), layer.output_factor().trace())
+    pi_of_traces(layer.shape(), layer.input_trace(), layer.output_factor().trace())
 }
 
 /// The same from the traces of A and B.
@@ -126,22 +122,15 @@ impl<T: Scalar> LayerDamping<T> {
     #[inline(never)]
     pub(crate) fn over<'d>(self, shape: &Shape, words: &'d [T]) -> Denominators<'d, T> {
         let (m, n) = (shape.rows(), shape.columns_held());
-        #[cfg_attr(not(feature = "published"), allow(unused_variables))]
-        let [input, output] = factors(shape);
         match self {
             LayerDamping::Sum(lambda) => {
+                let [_, output] = factors(shape);
                 let scalings = words.get(output.end..output.end + m * n).unwrap_or_default();
                 Denominators::Sum { scalings: MatrixRef::over(scalings, m, n), lambda }
             }
             #[cfg(feature = "published")]
             LayerDamping::Factored { a, b } => {
-                let covariance = |size, at: Range<usize>| {
-                    FactorRef::over(size, words.get(at).unwrap_or_default()).covariance()
-                };
-                Denominators::Factored {
-                    input: (covariance(n, input), a),
-                    output: (covariance(m, output), b),
-                }
+                Denominators::Factored { values: Values::over(shape, words), a, b }
             }
         }
     }
@@ -152,9 +141,9 @@ impl<T: Scalar> LayerDamping<T> {
 pub(crate) enum Denominators<'d, T> {
     /// S + lambda.
     Sum { scalings: MatrixRef<'d, T>, lambda: T },
-    /// The eigenvalues of a factor, on the diagonal of its covariance, and what is added to them.
+    /// The eigenvalues of both factors, and what is added to them.
     #[cfg(feature = "published")]
-    Factored { input: (&'d [T], T), output: (&'d [T], T) },
+    Factored { values: Values<'d, T>, a: T, b: T },
 }
 
 impl<T: Scalar> Denominators<'_, T> {
@@ -177,10 +166,10 @@ impl<T: Scalar> Denominators<'_, T> {
                 }
             }
             #[cfg(feature = "published")]
-            Denominators::Factored { input: (input, a), output: (output, b) } => {
-                let side = diagonal(input, column).maximum(T::ZERO) + a;
+            Denominators::Factored { values, a, b } => {
+                let side = values.of_column(column).maximum(T::ZERO) + a;
                 for (row, into) in out.iter_mut().enumerate() {
-                    *into = side * (diagonal(output, row).maximum(T::ZERO) + b);
+                    *into = side * (values.of_row(row).maximum(T::ZERO) + b);
                 }
             }
         }

@@ -187,11 +187,6 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         Self { size, words }
     }
 
-    /// The same, read-only and for as long.
-    pub(crate) fn into_ref(self) -> FactorRef<'a, T> {
-        FactorRef { size: self.size, words: self.words }
-    }
-
     /// The same, read-only.
     pub(crate) fn as_ref(&self) -> FactorRef<'_, T> {
         FactorRef { size: self.size, words: self.words }

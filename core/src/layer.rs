@@ -13,6 +13,7 @@ use crate::{
     carve::cut,
     error::expect_length,
     factor::{FactorMut, FactorRef},
+    jacobi::{diagonal, packed_index},
     kernels::sum,
     marks::{Mark, Marks},
     precondition::Bases,
@@ -82,11 +83,12 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         &self.shape
     }
 
-    /// The factor A of the input activations, n x n.
+    /// The factor A of the input activations, n x n; that of the channels where points share it, and empty where A is diagonal
+    /// ([`Shape::lines`]).
     #[inline(never)]
     pub fn input_factor(&self) -> FactorRef<'_, T> {
         let [words, _] = factors(&self.shape);
-        FactorRef::over(self.shape.columns_held(), self.words.get(words).unwrap_or_default())
+        FactorRef::over(self.shape.lines(), self.words.get(words).unwrap_or_default())
     }
 
     /// The factor B of the pre-activation gradients, m x m.
@@ -96,11 +98,28 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         FactorRef::over(self.shape.rows(), self.words.get(words).unwrap_or_default())
     }
 
+    /// diag A where no factor has it: the bias's moment where points share a factor, all n values where A is diagonal; otherwise empty.
+    pub fn input_moments(&self) -> &[T] {
+        let [input, output] = factors(&self.shape);
+        self.words.get(input.end..output.start).unwrap_or_default()
+    }
+
+    /// The same, to write.
+    pub(crate) fn input_moments_mut(&mut self) -> &mut [T] {
+        let [input, output] = factors(&self.shape);
+        self.words.get_mut(input.end..output.start).unwrap_or_default()
+    }
+
+    /// The trace of A.
+    pub(crate) fn input_trace(&self) -> T {
+        T::from_usize(self.shape.points()) * self.input_factor().trace() + sum(self.input_moments())
+    }
+
     /// U_A. In one call, since a step asks for it in many places.
     #[inline(never)]
     pub(crate) fn input_basis(&self) -> MatrixRef<'_, T> {
         let [words, _] = factors(&self.shape);
-        FactorRef::over(self.shape.columns_held(), self.words.get(words).unwrap_or_default()).basis()
+        FactorRef::over(self.shape.lines(), self.words.get(words).unwrap_or_default()).basis()
     }
 
     /// U_B, likewise.
@@ -121,7 +140,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     pub(crate) fn input_factor_mut(&mut self) -> FactorMut<'_, T> {
         let [words, _] = factors(&self.shape);
-        FactorMut::over(self.shape.columns_held(), self.words.get_mut(words).unwrap_or_default())
+        FactorMut::over(self.shape.lines(), self.words.get_mut(words).unwrap_or_default())
     }
 
     pub(crate) fn output_factor_mut(&mut self) -> FactorMut<'_, T> {
@@ -237,12 +256,14 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     /// The layer's parts, all at once.
     pub(crate) fn parts_mut(&mut self) -> Parts<'_, T> {
-        let (m, n) = (self.shape.rows(), self.shape.columns_held());
+        let (m, n, lines) = (self.shape.rows(), self.shape.columns_held(), self.shape.lines());
         let mut rest = &mut *self.words;
         let mut take = |words| cut(&mut rest, words).unwrap_or_default();
         take(HEADER);
+        let input_factor = FactorMut::over(lines, take(factor_words_held(lines)));
+        take(self.shape.moments());
         Parts {
-            input_factor: FactorMut::over(n, take(factor_words_held(n))),
+            input_factor,
             output_factor: FactorMut::over(m, take(factor_words_held(m))),
             scalings: take(m * n),
             velocity: take(m * n),
@@ -254,10 +275,11 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         MatrixMut::over(self.parts_mut().scalings, rows, columns)
     }
 
-    pub(crate) fn scalings_and_factors(&mut self) -> (MatrixMut<'_, T>, FactorRef<'_, T>, FactorRef<'_, T>) {
-        let (rows, columns) = (self.shape.rows(), self.shape.columns_held());
-        let Parts { input_factor, output_factor, scalings, .. } = self.parts_mut();
-        (MatrixMut::over(scalings, rows, columns), input_factor.into_ref(), output_factor.into_ref())
+    /// S, and the words before it.
+    pub(crate) fn scalings_and_factors(&mut self) -> (MatrixMut<'_, T>, &[T]) {
+        let (rows, columns, at) = (self.shape.rows(), self.shape.columns_held(), self.squares());
+        let (factors, rest) = self.words.split_at_mut_checked(at).unwrap_or_default();
+        (MatrixMut::over(rest.get_mut(..rows * columns).unwrap_or_default(), rows, columns), factors)
     }
 
     fn velocity_mut(&mut self) -> &mut [T] {
@@ -275,8 +297,43 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
 /// Where the words of A and of B lie in a layer's state; those of S follow.
 pub(crate) fn factors(shape: &Shape) -> [Range<usize>; 2] {
-    let middle = HEADER + factor_words_held(shape.columns_held());
-    [HEADER..middle, middle..middle + factor_words_held(shape.rows())]
+    let middle = HEADER + factor_words_held(shape.lines());
+    let output = middle + shape.moments();
+    [HEADER..middle, output..output + factor_words_held(shape.rows())]
+}
+
+/// The eigenvalues of A and of B, line by line, over a layer's words: diag C_A for each of the n columns, diag C_B.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Values<'w, T> {
+    points: usize,
+    input: &'w [T],
+    moments: &'w [T],
+    output: &'w [T],
+}
+
+impl<'w, T: Scalar> Values<'w, T> {
+    pub(crate) fn over(shape: &Shape, words: &'w [T]) -> Self {
+        let [input, output] = factors(shape);
+        let moments = words.get(input.end..output.start).unwrap_or_default();
+        let covariance =
+            |size, at: Range<usize>| FactorRef::over(size, words.get(at).unwrap_or_default()).covariance();
+        let (input, output) = (covariance(shape.lines(), input), covariance(shape.rows(), output));
+        Self { points: shape.points(), input, moments, output }
+    }
+
+    /// That of A at column j.
+    pub(crate) fn of_column(&self, column: usize) -> T {
+        let line = column.checked_div(self.points).unwrap_or(0);
+        let index = packed_index(line, line);
+        let shared = self.input.get(index).or_else(|| self.moments.first());
+        let found = if self.points == 0 { self.moments.get(column) } else { shared };
+        found.copied().unwrap_or(T::ZERO)
+    }
+
+    /// That of B at row i.
+    pub(crate) fn of_row(&self, row: usize) -> T {
+        diagonal(self.output, row)
+    }
 }
 
 /// Whether a stored word can stand at this place of a layer's state: every word is finite, and the marks of the header are

@@ -366,6 +366,22 @@ pub(crate) fn advance<T: Scalar>(
     weights: &mut [T],
     scratch: &mut [T],
 ) {
+    if !accelerate(layer, counted, gradient, damping, plan, weights, scratch) {
+        turn_back(layer, counted, -plan.learning_rate, weights, scratch);
+    }
+}
+
+/// The same but for the way back: whether there is none, since the weights live in the eigenbasis.
+#[inline(always)]
+pub(crate) fn accelerate<T: Scalar>(
+    layer: &mut LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    gradient: Gradient<'_, T>,
+    damping: LayerDamping<T>,
+    plan: &Plan<T>,
+    weights: &mut [T],
+    scratch: &mut [T],
+) -> bool {
     let shape = *layer.shape();
     let keep = T::ONE - plan.learning_rate * plan.weight_decay;
     if keep < T::ONE {
@@ -389,9 +405,8 @@ pub(crate) fn advance<T: Scalar>(
     way.go::<false>();
     if turning {
         counted.add(2 * shape.parameters_held());
-    } else {
-        turn_back(layer, counted, -plan.learning_rate, weights, scratch);
     }
+    turning
 }
 
 /// W += scale U_B velocity U_A^T.

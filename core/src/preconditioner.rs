@@ -93,7 +93,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     ///
     /// # Errors
     /// [`Error::Length`], of columns that do not follow one another as well, [`Error::Empty`], [`Error::OutOfRange`] for a bad
-    /// setting, all before any write;
+    /// setting and for the `shape` of a block that is not [full](crate::convolution::Block), all before any write;
     /// [`Error::RefreshFailed`]. Data that is not finite or too large is [`Outcome::Skipped`], state untouched.
     pub fn observe(
         &mut self,
@@ -150,6 +150,10 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     fn check_config(&mut self) -> Result<(), Error> {
         if !self.checked {
             self.config.check()?;
+            if !self.layer.shape().is_full() {
+                // A convolution's, which knows more of its samples.
+                return Err(Error::OutOfRange { argument: "shape", index: 0 });
+            }
             self.checked = true;
         }
         Ok(())

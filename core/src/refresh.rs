@@ -105,11 +105,16 @@ fn rotation_operations(shape: &Shape, coordinates: Coordinates, flight: Flight) 
     let (m, n) = (shape.rows(), shape.columns_held());
     // The velocity, and the weights where they live in the eigenbasis.
     let turning = if coordinates == Coordinates::Eigenbasis { 2 } else { 1 };
+    [
+        one_rotation(n, m, turning, flight.examples),
+        one_rotation(m, n, turning, flight.examples + flight.fisher),
+    ]
+}
+
+/// Operations of one rotation of a factor of this size, where S, and so many matrices that turn like it, have so many words a line.
+pub(crate) fn one_rotation(size: usize, words: usize, turning: usize, in_flight: usize) -> u64 {
     // C and U, what is in flight, S, the care for orthogonality, and about 12 for the angle.
-    let side = |size: usize, other: usize, in_flight: usize| {
-        (8 * (2 * size + turning * other + in_flight) + 5 * other + 4 * size + 12) as u64
-    };
-    [side(n, m, flight.examples), side(m, n, flight.examples + flight.fisher)]
+    (8 * (2 * size + turning * words + in_flight) + 5 * words + 4 * size + 12) as u64
 }
 
 /// The most operations that a refresh of this effort can take.
@@ -121,19 +126,22 @@ pub(crate) fn most<T: Scalar>(
 ) -> u64 {
     let each = rotation_operations(shape, coordinates, flight);
     let sides = [shape.columns_held(), shape.rows()].into_iter().zip(each);
-    sides.fold(0_u64, |sum, (size, each)| {
-        let (rotations, checks) = match effort.for_lines(size) {
-            Effort::Solve(limits) => {
-                let checks = u64::from(limits.sweeps).saturating_mul(jacobi::pairs(size).into());
-                (checks, checks)
-            }
-            Effort::Rotate { rotations, examples, .. } => {
-                let checks = checks(size, examples);
-                (rotations.min(checks).into(), checks.into())
-            }
-        };
-        sum.saturating_add(rotations.saturating_mul(each)).saturating_add(checks.saturating_mul(4))
-    })
+    sides.fold(0_u64, |sum, (size, each)| sum.saturating_add(most_of_side(size, each, effort)))
+}
+
+/// The same of one side of so many lines.
+pub(crate) fn most_of_side<T: Scalar>(size: usize, each: u64, effort: Effort<T>) -> u64 {
+    let (rotations, checks) = match effort.for_lines(size) {
+        Effort::Solve(limits) => {
+            let checks = u64::from(limits.sweeps).saturating_mul(jacobi::pairs(size).into());
+            (checks, checks)
+        }
+        Effort::Rotate { rotations, examples, .. } => {
+            let checks = checks(size, examples);
+            (rotations.min(checks).into(), checks.into())
+        }
+    };
+    rotations.saturating_mul(each).saturating_add(checks.saturating_mul(4))
 }
 
 /// The pairs looked at for so many examples: n for each, at most one sweep.
@@ -171,7 +179,7 @@ fn each_rotation<T: Scalar>(layer: &LayerMut<'_, T>, in_flight: &InFlight<'_, T>
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Side {
+pub(crate) enum Side {
     Input,
     Output,
 }
@@ -212,10 +220,10 @@ fn turning<'x, T: Scalar>(
 
 /// One side, and what it adds to the effect.
 #[inline(never)]
-fn one_side<T: Scalar>(
+pub(crate) fn one_side<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
-    mut later: Later<'_, T>,
+    later: Later<'_, T>,
     side: Side,
     effort: &Effort<T>,
     effect: &mut Effect,
@@ -223,6 +231,19 @@ fn one_side<T: Scalar>(
     let each = each_rotation(layer, in_flight, side);
     // By reference: it is large, and a move would take its size of the stack again.
     let Turning { factor, companions } = &mut turning(layer, in_flight, side);
+    rotate_side(factor, companions, each, later, effort, effect);
+}
+
+/// The same of a factor and its companions, at so many operations a rotation.
+#[inline(always)]
+pub(crate) fn rotate_side<T: Scalar>(
+    factor: &mut FactorMut<'_, T>,
+    companions: &mut [Companion<'_, T>; 5],
+    each: u64,
+    mut later: Later<'_, T>,
+    effort: &Effort<T>,
+    effect: &mut Effect,
+) {
     let size = factor.size();
     let (rotations, checks) = match effort.for_lines(size) {
         Effort::Solve(limits) if PUBLISHED => {
@@ -268,13 +289,13 @@ impl<'x, T: Scalar> Later<'x, T> {
     }
 
     #[cfg(feature = "large")]
-    fn reborrow(&mut self) -> Later<'_, T> {
+    pub(crate) fn reborrow(&mut self) -> Later<'_, T> {
         Later { kernels: self.kernels, scratch: self.scratch }
     }
 
     #[cfg(not(feature = "large"))]
     #[inline(always)]
-    fn reborrow(&mut self) -> Later<'_, T> {
+    pub(crate) fn reborrow(&mut self) -> Later<'_, T> {
         Later { nothing: PhantomData }
     }
 

@@ -155,7 +155,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     }
 
     fn traces(&mut self) -> (T, T) {
-        (self.layer.input_factor().trace(), self.layer.output_factor().trace())
+        (self.layer.input_trace(), self.layer.output_factor().trace())
     }
 
     #[inline(never)]

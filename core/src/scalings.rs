@@ -12,7 +12,11 @@
 //! per example estimator, 3 m n otherwise, and two columns of scratch. *Failure*: none after the gate.
 
 use crate::{
-    Blend, MatrixRef, Scalar, carve::cut, kernels::Counted, layer::LayerMut, precondition::Gradient,
+    Blend, MatrixRef, Scalar,
+    carve::cut,
+    kernels::Counted,
+    layer::{LayerMut, Values},
+    precondition::Gradient,
 };
 
 /// Blends the per-example second moments of projected gradients (m x N) and activations (n x N) into S.
@@ -54,10 +58,13 @@ pub(crate) fn blend_mean_gradient<T: Scalar>(
 /// S = diag(C_B) diag(C_A)^T, eigenvalues below zero by rounding taken as zero.
 #[inline(never)]
 pub(crate) fn set_kronecker<T: Scalar>(layer: &mut LayerMut<'_, T>) {
-    let (mut scalings, a, b) = layer.scalings_and_factors();
-    for (column, a) in scalings.iter_columns_mut().zip(a.values()) {
-        for (s, b) in column.iter_mut().zip(b.values()) {
-            *s = a.maximum(T::ZERO) * b.maximum(T::ZERO);
+    let shape = *layer.shape();
+    let (mut scalings, factors) = layer.scalings_and_factors();
+    let values = Values::over(&shape, factors);
+    for (index, column) in scalings.iter_columns_mut().enumerate() {
+        let a = values.of_column(index).maximum(T::ZERO);
+        for (row, s) in column.iter_mut().enumerate() {
+            *s = a * values.of_row(row).maximum(T::ZERO);
         }
     }
 }

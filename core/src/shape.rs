@@ -10,6 +10,14 @@
 //!         header: marks and the stored weights of the moving averages
 //! ```
 //!
+//! That is a full block. The input side of a layer with shared weights may be smaller
+//! ([`Convolution::block`](crate::Convolution::block)); its words are then
+//!
+//! ```text
+//! shared by k points   4 + c (c+1)/2 + c^2 | 1 with a bias     one factor of c = inputs / k lines, A = I_k x C_A | the bias's moment
+//! diagonal             4 | n                                   no basis: U_A = I | diag A
+//! ```
+//!
 //! All lengths are `const fn`, so `static BUFFER: [f32; SHAPE.words()]` compiles. Sizes that overflow saturate at
 //! `usize::MAX`, which no buffer has; [`Shape::check`] turns them into an error.
 
@@ -31,24 +39,46 @@ pub const CURSORS: usize = 4;
 /// assert_eq!(BUFFER.len(), 7 + (4 + 153 + 289) + (4 + 36 + 64) + 136 + 136);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(from = "Plain"))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Shape {
     inputs: usize,
     outputs: usize,
-    bias: bool,
+    columns: usize,
+    /// Of the input side's factor, and words of diag A that it does not have.
+    lines: usize,
+    moments: usize,
 }
 
 impl Shape {
     /// A layer with a bias.
     pub const fn new(inputs: usize, outputs: usize) -> Self {
-        Self { inputs, outputs, bias: true }
+        let columns = inputs.saturating_add(1);
+        Self { inputs, outputs, columns, lines: columns, moments: 0 }
     }
 
     /// The same without a bias.
     #[must_use]
     pub const fn without_bias(mut self) -> Self {
-        self.bias = false;
+        (self.columns, self.lines) = (self.inputs, self.inputs);
+        self
+    }
+
+    /// The same with inputs that are channels of `points` points each, which share one factor of as many lines as there are channels.
+    #[must_use]
+    pub(crate) const fn shared_by(mut self, points: usize) -> Self {
+        if let Some(channels) = self.inputs.checked_div(points) {
+            self.lines = channels;
+            self.moments = self.columns - self.inputs;
+        }
+        self
+    }
+
+    /// The same with a diagonal A, whose basis is the identity and takes no words.
+    #[must_use]
+    pub(crate) const fn diagonal(mut self) -> Self {
+        self.lines = 0;
+        self.moments = self.columns;
         self
     }
 
@@ -64,7 +94,7 @@ impl Shape {
 
     /// Whether the last column of W is a bias.
     pub const fn bias(&self) -> bool {
-        self.bias
+        self.columns > self.inputs
     }
 
     /// m, the rows of W: outputs.
@@ -74,7 +104,32 @@ impl Shape {
 
     /// n, the columns of W: inputs, plus 1 with a bias.
     pub const fn columns(&self) -> usize {
-        self.inputs.saturating_add(self.bias as usize)
+        self.columns
+    }
+
+    /// Lines of the input side's factor: n in a full block, the channels where points share it, 0 where A is diagonal.
+    pub const fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// k, the points that share one factor of the inputs: 1 in a full block, 0 where A is diagonal.
+    pub const fn points(&self) -> usize {
+        match self.inputs.checked_div(self.lines) {
+            // A bias makes a full block one line longer.
+            Some(points) if points > 0 => points,
+            Some(_) => 1,
+            None => 0,
+        }
+    }
+
+    /// Words of diag A that no factor has: none in a full block, the bias's where points share one, all n where A is diagonal.
+    pub(crate) const fn moments(&self) -> usize {
+        self.moments
+    }
+
+    /// Whether the input side is one factor of all columns.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.lines == self.columns
     }
 
     /// m n, the number of weights.
@@ -90,7 +145,8 @@ impl Shape {
     /// Words of a layer's state; the formula stands in the [module](self) documentation.
     pub const fn words(&self) -> usize {
         HEADER
-            .saturating_add(factor_words(self.columns()))
+            .saturating_add(factor_words(self.lines()))
+            .saturating_add(self.moments())
             .saturating_add(factor_words(self.rows()))
             .saturating_add(self.parameters())
             .saturating_add(self.parameters())
@@ -99,7 +155,7 @@ impl Shape {
     /// [`columns`](Self::columns) of a layer that lies in memory, whose sizes therefore do not overflow: a step asks for them at
     /// every turn.
     pub(crate) const fn columns_held(&self) -> usize {
-        self.inputs + self.bias as usize
+        self.columns
     }
 
     /// [`parameters`](Self::parameters), likewise.
@@ -109,8 +165,12 @@ impl Shape {
 
     /// [`words`](Self::words), likewise.
     pub(crate) const fn words_held(&self) -> usize {
-        let (n, m) = (self.columns_held(), self.rows());
-        HEADER + factor_words_held(n) + factor_words_held(m) + 2 * self.parameters_held()
+        let m = self.rows();
+        HEADER
+            + factor_words_held(self.lines)
+            + self.moments
+            + factor_words_held(m)
+            + 2 * self.parameters_held()
     }
 
     /// Refuses zero sizes and sizes that overflow.
@@ -125,6 +185,35 @@ impl Shape {
             return Err(Error::Empty { argument: "outputs" });
         }
         if self.words() == usize::MAX { Err(Error::SizeOverflow { argument: "shape" }) } else { Ok(()) }
+    }
+}
+
+/// What is written of a full block. The shape of another one follows from its convolution, which is what to keep.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename = "Shape")]
+struct Plain {
+    inputs: usize,
+    outputs: usize,
+    bias: bool,
+}
+
+#[cfg(feature = "serde")]
+impl From<Plain> for Shape {
+    fn from(Plain { inputs, outputs, bias }: Plain) -> Self {
+        let shape = Self::new(inputs, outputs);
+        if bias { shape } else { shape.without_bias() }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Shape {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !self.is_full() {
+            return Err(serde::ser::Error::custom("only the shape of a full block is written by itself"));
+        }
+        let (inputs, outputs, bias) = (self.inputs, self.outputs, self.bias());
+        Plain { inputs, outputs, bias }.serialize(serializer)
     }
 }
 

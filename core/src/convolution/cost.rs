@@ -11,15 +11,24 @@
 //! gradient   2 m n k + 2 min(k (m^2 + n^2), m n (m + n)) for k samples
 //! ```
 //!
+//! That is a full block. Another one ([`block`](super::block)) has for n^2, where it is U_A, the k c^2 of its kernel points, for a
+//! factor's samples its pixels of c, or what its own module says; and 3 m n for the reach.
+//!
 //! *Invariant*: no step exceeds it. An addition takes a word for each of its values and passes. *Cost*: a few dozen operations a layer.
 //! *Failure*: a batch that the learner could not take.
 
-use super::{ConvolutionLayer, ConvolutionLearner, Sharing, moments::Way, samples::are_projected};
+use super::{
+    Block, Convolution, ConvolutionLayer, ConvolutionLearner, Sharing,
+    embedding::comparisons,
+    moments::Way,
+    room::reach_operations,
+    samples::{are_projected, inputs_in_basis},
+};
 use crate::{
-    Config, Coordinates, Error, Estimator, Loss, Scalar,
+    Config, Coordinates, Error, Estimator, Loss, Scalar, Shape,
     config::expect,
     net::cost::fisher_runs,
-    refresh::{self, Effort, Flight},
+    refresh::{self, Effort, Flight, most_of_side, one_rotation},
     step,
 };
 
@@ -79,34 +88,84 @@ impl<T: Scalar> Load<T> {
     }
 
     fn of_group(&self, layer: &ConvolutionLayer, lowest: bool) -> u64 {
-        let (shape, locations) = (layer.convolution().shape(), layer.convolution().locations() as u64);
+        let convolution = layer.convolution();
+        let (shape, locations) = (convolution.shape(), convolution.locations() as u64);
+        let (m, n) = (shape.rows() as u64, shape.columns() as u64);
+        let output = self.passes * self.factor(m, locations);
+        let own = match convolution.block() {
+            Block::Full => self.factor(n, locations),
+            Block::Uncorrelated => self.channels(convolution),
+            Block::DiagonalInput | Block::Diagonal => 0,
+        };
+        let own = own
+            + match convolution.block() {
+                Block::Full | Block::Uncorrelated => output + self.patches(convolution, lowest),
+                Block::DiagonalInput => output + self.tokens(convolution),
+                Block::Diagonal => self.scales(convolution, lowest),
+            };
+        let decay = if self.config.weight_decay == T::ZERO { 0 } else { m * n };
+        let again = if self.config.adaptation.is_some() { step::SURVEY as u64 * m * n } else { 0 };
+        let mean = if self.config.estimator == Estimator::MeanGradientRunning { 5 * m * n } else { 0 };
+        let reach = reach_operations(convolution, self.examples as usize) as u64;
+        // A solve without a cap on its sweeps has no bound that a number holds.
+        (own + 19 * m * n + mean + decay + again + reach).saturating_add(self.refresh(&shape))
+    }
+
+    /// The passes, the gradients, S and the way back of a layer that reads patches.
+    fn patches(&self, convolution: &Convolution, lowest: bool) -> u64 {
+        let (shape, locations) = (convolution.shape(), convolution.locations() as u64);
         let (m, n, i) = (shape.rows() as u64, shape.columns() as u64, shape.inputs() as u64);
         let (backward, forward) = self.runs();
         let below = if lowest { 0 } else { 2 * m * i * locations * backward };
-        let scalings = match self.config.estimator {
-            estimator if estimator.is_per_example() => {
-                self.passes * self.measured * (gradient(locations, m, n) + 3 * m * n)
-            }
-            Estimator::MeanGradientRunning => 5 * m * n,
-            _ => 0,
-        };
-        let decay = if self.config.weight_decay == T::ZERO { 0 } else { m * n };
-        let again = if self.config.adaptation.is_some() { step::SURVEY as u64 * m * n } else { 0 };
-        let flight = Flight { examples: 0, fisher: 0 };
-        let refresh =
-            self.effort.map_or(0, |effort| refresh::most(&shape, Coordinates::Parameter, flight, effort));
-        let own = 2 * m * n * locations * forward
+        let back = 2 * m * (m * n + inputs_in_basis(&shape) as u64);
+        2 * m * n * locations * forward
             + below
-            + self.factor(n, locations)
-            + self.passes * self.factor(m, locations)
-            + scalings
-            + gradient(locations * self.examples, m, n)
-            + 19 * m * n
-            + 2 * m * n * (m + n)
-            + decay
-            + again;
-        // A solve without a cap on its sweeps has no bound that a number holds.
-        own.saturating_add(refresh)
+            + self.for_scalings(gradient(locations, &shape) + 3 * m * n)
+            + gradient(locations * self.examples, &shape)
+            + back
+    }
+
+    /// Those of an embedding, and its A.
+    fn tokens(&self, convolution: &Convolution) -> u64 {
+        let (shape, locations) = (convolution.shape(), convolution.locations() as u64);
+        let (m, n) = (shape.rows() as u64, shape.columns() as u64);
+        let (samples, pairs) = (locations * self.examples, comparisons(locations));
+        let fading = if self.for_scalings(1) > 0 { self.passes * m * n } else { 0 };
+        self.measured * pairs
+            + self.for_scalings(pairs + locations * (2 * m * m + 4 * m))
+            + fading
+            + 2 * m * samples
+            + 2 * m * m * samples.min(n)
+            + 2 * m * m * n
+    }
+
+    /// Those of an affine layer, and its diag F.
+    fn scales(&self, convolution: &Convolution, lowest: bool) -> u64 {
+        let (values, p) = (convolution.input_words() as u64, convolution.parameters() as u64);
+        let (backward, forward) = self.runs();
+        let each = 3 * (values + p);
+        let below = if lowest { 0 } else { values * backward };
+        2 * values * forward
+            + below
+            + self.passes * self.measured * each
+            + self.for_scalings(each)
+            + 3 * values * self.examples
+            + 2 * p
+    }
+
+    /// So much for each example that enters S by itself.
+    fn for_scalings(&self, each: u64) -> u64 {
+        if self.config.estimator.is_per_example() { self.passes * self.measured * each } else { 0 }
+    }
+
+    fn refresh(&self, shape: &Shape) -> u64 {
+        let Some(effort) = self.effort else { return 0 };
+        if shape.is_full() {
+            return refresh::most(shape, Coordinates::Parameter, Flight { examples: 0, fisher: 0 }, effort);
+        }
+        let (m, n, lines) = (shape.rows(), shape.columns(), shape.lines());
+        let input = one_rotation(lines, m * shape.points(), 1, 0);
+        most_of_side(lines, input, effort).saturating_add(most_of_side(m, one_rotation(m, n, 1, 0), effort))
     }
 
     /// One side's moment.
@@ -117,14 +176,26 @@ impl<T: Scalar> Load<T> {
         };
         Way::of(samples as usize, size as usize, self.words).operations(samples, size) + summed
     }
+
+    /// The moment of the channels that kernel points share.
+    fn channels(&self, convolution: &Convolution) -> u64 {
+        let (shape, locations) = (convolution.shape(), convolution.locations() as u64);
+        let (lines, points) = (shape.lines() as u64, shape.points() as u64);
+        let (samples, read) = match self.sharing {
+            Sharing::Expand => {
+                let samples = self.measured * convolution.pixels() as u64;
+                (samples, samples)
+            }
+            Sharing::Reduce => (self.measured * points, self.measured * points * locations),
+        };
+        Way::of(samples as usize, lines as usize, self.words).operations(samples, lines) + read * lines
+    }
 }
 
 /// A gradient of so many samples in the eigenbasis.
-fn gradient(samples: u64, m: u64, n: u64) -> u64 {
-    let turning = if are_projected(samples as usize, m as usize, n as usize) {
-        samples * (m * m + n * n)
-    } else {
-        m * n * (m + n)
-    };
+fn gradient(samples: u64, shape: &Shape) -> u64 {
+    let (m, n, inputs) = (shape.rows() as u64, shape.columns() as u64, inputs_in_basis(shape) as u64);
+    let projected = are_projected(samples as usize, shape);
+    let turning = if projected { samples * (m * m + inputs) } else { m * (m * n + inputs) };
     2 * m * n * samples + 2 * turning
 }

@@ -11,8 +11,11 @@
 //! *Cost*: none at run time that a constant could not take. *Failure*: sizes that overflow saturate, and
 //! [`Convolution::check`] refuses them.
 
-use super::walk::{Grid, Walk};
-use crate::{Error, Shape};
+use super::{
+    block::{Block, Form, MOST_TOKENS},
+    walk::{Grid, Walk},
+};
+use crate::{Error, Scalar, Shape};
 use core::ops::Range;
 
 /// One axis of an image, and of the kernel that slides along it.
@@ -114,6 +117,16 @@ impl Axis {
         first(self.padding)..first(self.padding + self.length)
     }
 
+    /// How many elements of the kernel lie on this place of the image, at one position or another.
+    pub(super) fn meetings(&self, place: usize) -> usize {
+        let (stride, positions) = (self.stride.max(1), self.positions());
+        let meets = |element: &usize| {
+            let start = (place + self.padding).checked_sub(element * self.dilation);
+            start.is_some_and(|start| start % stride == 0 && start / stride < positions)
+        };
+        (0..self.kernel).filter(meets).count()
+    }
+
     /// The step between two positions of the kernel.
     pub(super) fn step(&self) -> usize {
         self.stride
@@ -165,6 +178,8 @@ pub struct Convolution {
     pub(super) groups: usize,
     pub(super) bias: bool,
     pub(super) layout: Layout,
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(super) form: Form,
 }
 
 impl Convolution {
@@ -176,7 +191,7 @@ impl Convolution {
     /// A convolution over rows and columns.
     pub const fn new_2d(channels: usize, [rows, columns]: [Axis; 2], outputs: usize) -> Self {
         let (groups, bias, layout) = (1, true, Layout::ChannelsFirst);
-        Self { channels, outputs, axes: [rows, columns], groups, bias, layout }
+        Self { channels, outputs, axes: [rows, columns], groups, bias, layout, form: Form::Full }
     }
 
     /// A dense layer along a sequence of `length` vectors, which lie one after another: inputs x T in, outputs x T out.
@@ -187,6 +202,93 @@ impl Convolution {
     /// One filter for each channel, over rows and columns.
     pub const fn depthwise(channels: usize, axes: [Axis; 2]) -> Self {
         Self::new_2d(channels, axes, channels).groups(channels)
+    }
+
+    /// A vector of `outputs` values for each of so many tokens ([`Block::DiagonalInput`]): z_t = w of token x_t, without a bias. An
+    /// example is a sequence of `length` tokens, whole numbers from 0 to `vocabulary` - 1 held as values; its outputs lie one vector
+    /// after another, and no gradient is handed below, so that an embedding is the lowest layer of a net. At most 2^24 tokens, which
+    /// `f32` tells apart. Its weights are m x vocabulary, a column for each token.
+    ///
+    /// ```
+    /// use ekfac::{MatrixMut, MatrixRef, Reference, convolution::Convolution};
+    /// // Two values for each of three tokens; examples of two tokens.
+    /// const LAYER: Convolution = Convolution::embedding(3, 2, 2);
+    /// assert_eq!((LAYER.input_words(), LAYER.output_words(), LAYER.parameters()), (2, 4, 6));
+    /// let (tokens, mut out) = (nalgebra::matrix![2.0; 0.0], nalgebra::SMatrix::<f64, 4, 1>::zeros());
+    /// let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    /// LAYER.forward(&Reference, &weights, MatrixRef::from(&tokens), MatrixMut::from(&mut out), &mut [])?;
+    /// assert_eq!(out, nalgebra::matrix![5.0; 6.0; 1.0; 2.0]);
+    /// # Ok::<(), ekfac::Error>(())
+    /// ```
+    pub const fn embedding(vocabulary: usize, length: usize, outputs: usize) -> Self {
+        let plain = Self::sequence(1, length, outputs).without_bias();
+        Self { form: Form::Embedding(vocabulary), ..plain }
+    }
+
+    /// A scale and a shift for each channel ([`Block::Diagonal`]): z = scale x + shift at every location, for images of so many rows
+    /// and columns; a normalisation's learned part, where there is no batch to normalise over. Its weights are all scales, then
+    /// all shifts; [`without_bias`](Self::without_bias), scales alone. Over an image of ones it is the diagonal block of any
+    /// parameters whose gradient of each example is known ([`ConvolutionPreconditioner`](super::ConvolutionPreconditioner)).
+    ///
+    /// ```
+    /// use ekfac::{MatrixMut, MatrixRef, Reference, convolution::Convolution};
+    /// const LAYER: Convolution = Convolution::affine(2, [1, 2]);
+    /// let (image, mut out) = (nalgebra::matrix![1.0; 2.0; 3.0; 4.0], nalgebra::SMatrix::<f64, 4, 1>::zeros());
+    /// let weights = [10.0, 100.0, 0.5, 0.25];
+    /// LAYER.forward(&Reference, &weights, MatrixRef::from(&image), MatrixMut::from(&mut out), &mut [])?;
+    /// assert_eq!(out, nalgebra::matrix![10.5; 20.5; 300.25; 400.25]);
+    /// # Ok::<(), ekfac::Error>(())
+    /// ```
+    pub const fn affine(channels: usize, [rows, columns]: [usize; 2]) -> Self {
+        let plain = Self::new_2d(channels, [Axis::new(rows, 1), Axis::new(columns, 1)], channels);
+        Self { form: Form::Affine, ..plain }
+    }
+
+    /// The same convolution with a factor of its channels alone ([`Block::Uncorrelated`]): c^2 words and work instead of (k c)^2
+    /// for a kernel of k points. Another kind of layer, and a kernel of one point, stay what they are.
+    ///
+    /// ```
+    /// use ekfac::convolution::{Axis, Block, Convolution};
+    /// const FULL: Convolution = Convolution::new_2d(16, [Axis::new(8, 3).padding(1); 2], 16);
+    /// const LAYER: Convolution = FULL.uncorrelated();
+    /// assert_eq!((FULL.block(), LAYER.block()), (Block::Full, Block::Uncorrelated));
+    /// assert_eq!((FULL.shape().lines(), LAYER.shape().lines(), LAYER.shape().points()), (145, 16, 9));
+    /// assert_eq!((FULL.state_words(), LAYER.state_words()), (36_660, 5_452));
+    /// ```
+    #[must_use]
+    pub const fn uncorrelated(self) -> Self {
+        match self.form {
+            Form::Full => Self { form: Form::Uncorrelated, ..self },
+            _ => self,
+        }
+    }
+
+    /// The block of the Fisher that this layer's weights have.
+    pub const fn block(&self) -> Block {
+        match self.form {
+            Form::Full => Block::Full,
+            Form::Uncorrelated if self.kernel_points() == 1 => Block::Full,
+            Form::Uncorrelated => Block::Uncorrelated,
+            Form::Embedding(_) => Block::DiagonalInput,
+            Form::Affine => Block::Diagonal,
+        }
+    }
+
+    /// Values of one channel of an image.
+    pub(super) const fn pixels(&self) -> usize {
+        let [rows, columns] = self.axes;
+        rows.length.saturating_mul(columns.length)
+    }
+
+    /// Scales of an affine layer.
+    pub(super) const fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// k.
+    pub(super) const fn kernel_points(&self) -> usize {
+        let [rows, columns] = self.axes;
+        rows.kernel.saturating_mul(columns.kernel)
     }
 
     /// The same in groups: inputs and outputs are split alike, and the outputs of a group see its inputs only. As many groups as
@@ -214,7 +316,7 @@ impl Convolution {
     }
 
     pub(super) const fn is_depthwise(&self) -> bool {
-        self.groups == self.channels && self.groups == self.outputs
+        self.groups == self.channels && self.groups == self.outputs && matches!(self.form, Form::Full)
     }
 
     /// The number of groups, each with weights and a state of its own.
@@ -239,8 +341,23 @@ impl Convolution {
         self.outputs.saturating_mul(self.locations())
     }
 
-    /// The block of one group: m outputs over the elements of a patch.
+    /// The block of one group: m outputs over the elements of a patch, or over the tokens of an embedding; all parameters of an affine
+    /// layer in one row.
     pub const fn shape(&self) -> Shape {
+        let patches = self.patch_shape();
+        match (self.form, self.kernel_points()) {
+            (Form::Full, _) | (Form::Uncorrelated, 1) => patches,
+            (Form::Uncorrelated, points) => patches.shared_by(points),
+            (Form::Embedding(vocabulary), _) => {
+                Shape::new(vocabulary, self.outputs).without_bias().diagonal()
+            }
+            (Form::Affine, _) => {
+                Shape::new(self.channels.saturating_mul(1 + self.bias as usize), 1).without_bias().diagonal()
+            }
+        }
+    }
+
+    const fn patch_shape(&self) -> Shape {
         let [rows, columns] = self.axes;
         let patch =
             per_group(self.channels, self.groups).saturating_mul(rows.kernel).saturating_mul(columns.kernel);
@@ -259,13 +376,17 @@ impl Convolution {
     }
 
     /// Words of scratch for the passes ([`forward`](Self::forward), [`backward`](Self::backward),
-    /// [`mean_gradient`](Self::mean_gradient)) with so many locations at a time, at least one: (m + n) each.
+    /// [`mean_gradient`](Self::mean_gradient)) with so many locations at a time, at least one: (m + n) each, and none for an embedding
+    /// or an affine layer.
     pub const fn scratch_words(&self, columns: usize) -> usize {
         let shape = self.shape();
+        if shape.points() == 0 {
+            return 0;
+        }
         columns.saturating_mul(shape.rows().saturating_add(shape.columns()))
     }
 
-    /// Refuses zero sizes, a kernel that does not fit, groups that do not divide, and sizes that overflow.
+    /// Refuses zero sizes, a kernel that does not fit, groups that do not divide or that a kind does not have, and sizes that overflow.
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::OutOfRange`], [`Error::SizeOverflow`].
@@ -289,6 +410,16 @@ impl Convolution {
         if !(divides(self.groups, self.channels) && divides(self.groups, self.outputs)) {
             return Err(Error::OutOfRange { argument: "groups", index: 0 });
         }
+        match self.form {
+            Form::Embedding(_) | Form::Affine if self.groups > 1 => {
+                return Err(Error::OutOfRange { argument: "groups", index: 0 });
+            }
+            Form::Embedding(0) => return Err(Error::Empty { argument: "vocabulary" }),
+            Form::Embedding(tokens) if tokens > MOST_TOKENS => {
+                return Err(Error::SizeOverflow { argument: "vocabulary" });
+            }
+            _ => {}
+        }
         if let Err(error) = self.shape().check() {
             return Err(error);
         }
@@ -296,6 +427,23 @@ impl Convolution {
             || self.input_words() == usize::MAX
             || self.output_words() == usize::MAX;
         if most { Err(Error::SizeOverflow { argument: "convolution" }) } else { Ok(()) }
+    }
+
+    /// Refuses values of an embedding's images that are no tokens; the first has this index among all of the argument's.
+    pub(super) fn check_tokens<T: Scalar>(
+        &self,
+        argument: &'static str,
+        start: usize,
+        values: &[T],
+    ) -> Result<(), Error> {
+        let Form::Embedding(vocabulary) = self.form else { return Ok(()) };
+        let end = T::from_usize(vocabulary);
+        let is_token =
+            |value: &T| *value >= T::ZERO && *value < end && T::from_usize(value.to_usize()) == *value;
+        match values.iter().position(|value| !is_token(value)) {
+            Some(index) => Err(Error::OutOfRange { argument, index: start + index }),
+            None => Ok(()),
+        }
     }
 
     /// The walk over one group's patches.

@@ -5,9 +5,10 @@
 //! or an error names one. *Cost*: that of the passes and of [`convolution`](super); memory [`ConvolutionNet::words`]. *Failure*: as the
 //! learner's.
 
-use super::{ConvolutionNet, Sharing, body::Network, net::Memory, preconditioner::layer_of};
+use super::{Block, ConvolutionNet, Sharing, body::Network, net::Memory, preconditioner::layer_of};
 use crate::{
-    Config, Error, Evaluation, Initialization, Kernels, LayerMut, Progress, Reference, Scalar, Step, Targets,
+    Config, Error, Evaluation, Initialization, Kernels, LayerMut, Progress, Reference, Scalar, Shape, Step,
+    Targets,
     error::expect_length,
     kernels::Counted,
     net::remote::{self, Body, Stream},
@@ -127,12 +128,22 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         self.memory.state
     }
 
-    /// Draws all weights anew from the seed.
+    /// Draws all weights anew from the seed: those of an embedding for one input a token; scales are 1 and shifts 0.
     pub fn initialize(&mut self, initialization: Initialization) {
         for (index, slot) in self.memory.slots(0).0.enumerate() {
             let shape = slot.layer.convolution().shape();
             // As in the dense learner: streams apart from those of the steps.
             let mut stream = Stream::new(!self.progress.seed, index as u64);
+            let block = slot.layer.convolution().block();
+            // A token is one input among as many as there are others.
+            let token = Shape::new(1, shape.rows()).without_bias();
+            let shape = if block == Block::DiagonalInput { token } else { shape };
+            if block == Block::Diagonal {
+                let scales = slot.layer.convolution().channels();
+                slot.weights.fill(T::ZERO);
+                slot.weights.iter_mut().take(scales).for_each(|scale| *scale = T::ONE);
+                continue;
+            }
             for weights in slot.weights.chunks_exact_mut(shape.parameters().max(1)) {
                 initialization.fill(&shape, &mut stream, weights);
             }
@@ -178,9 +189,10 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
     /// The outputs for one example.
     ///
     /// # Errors
-    /// [`Error::Length`] for a wrong width.
+    /// [`Error::Length`] for a wrong width, [`Error::OutOfRange`] for a token that the vocabulary does not have.
     pub fn predict(&mut self, input: &[T]) -> Result<&[T], Error> {
         expect_length("input", self.net.inputs(), input.len())?;
+        self.check_tokens(input)?;
         let Self { net, config, sharing, kernels, memory, .. } = self;
         at_work(memory, net, *kernels, config, *sharing, input, 1).forward(1);
         let last = self.memory.slots(1).0.last().ok_or(Error::Empty { argument: "layers" })?;
@@ -263,7 +275,16 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         }
         expect_length("inputs", examples.max(1) * width, inputs.len())?;
         targets.check(&self.net.loss(), self.net.outputs(), examples)?;
+        self.check_tokens(inputs)?;
         Ok(examples)
+    }
+
+    /// Refuses inputs of an embedding that are no tokens.
+    fn check_tokens(&self, inputs: &[T]) -> Result<(), Error> {
+        self.net
+            .layers()
+            .first()
+            .map_or(Ok(()), |layer| layer.convolution().check_tokens("inputs", 0, inputs))
     }
 }
 

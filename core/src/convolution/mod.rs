@@ -27,8 +27,11 @@
 //!   [`Convolution::backward`].
 //! * A dense layer along a sequence is [`Convolution::sequence`]; between convolutions, [`Pooling`].
 
+mod affine;
+pub mod block;
 mod body;
 mod cost;
+mod embedding;
 mod geometry;
 mod learner;
 mod moments;
@@ -40,8 +43,10 @@ mod record;
 mod room;
 mod samples;
 mod saved;
+mod sides;
 mod walk;
 
+pub use block::Block;
 pub use geometry::{Axis, Convolution, Layout};
 pub use learner::ConvolutionLearner;
 pub(crate) use net::check_layers;

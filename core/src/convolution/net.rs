@@ -12,7 +12,7 @@
 //! net is plain data, and its words are known at compile time; an addition needs no map of its own but those of any layer, since
 //! dL/dz_k, which is what it hands back, stays where it is. *Cost*: as above. *Failure*: [`ConvolutionNet::check`].
 
-use super::{Axis, Convolution, Pooling, room::scratch_words};
+use super::{Axis, Block, Convolution, Pooling, room::scratch_words};
 use crate::{
     Activation, Error, LayerMut, Loss, Scalar,
     carve::{Carver, cut},
@@ -117,6 +117,11 @@ impl ConvolutionLayer {
 
     pub(super) const fn of_kind(convolution: Convolution, kind: Kind, activation: Activation) -> Self {
         Self { convolution, kind, activation }
+    }
+
+    /// The block of the Fisher that its weights have; none in a layer without weights.
+    pub const fn block(&self) -> Option<Block> {
+        if self.has_weights() { Some(self.convolution.block()) } else { None }
     }
 
     pub(super) const fn kind(&self) -> Kind {
@@ -238,7 +243,8 @@ impl<'a> ConvolutionNet<'a> {
     }
 
     /// Refuses a network without layers or weights, with a bad layer, with sizes that do not meet, with an addition from a layer that
-    /// does not lie below the one below it (`from`; the index is the addition's), or with a bad loss.
+    /// does not lie below the one below it (`from`; the index is the addition's), with an `embedding` that is not the lowest layer, or
+    /// with a bad loss.
     ///
     /// # Errors
     /// Those of [`Convolution::check`], [`Error::Empty`], [`Error::Length`], [`Error::OutOfRange`].
@@ -277,6 +283,9 @@ fn check_kind(
     mut layers: impl Iterator<Item: Borrow<ConvolutionLayer>>,
 ) -> Result<(), Error> {
     match layer.kind {
+        Kind::Weights if index > 0 && layer.block() == Some(Block::DiagonalInput) => {
+            Err(Error::OutOfRange { argument: "embedding", index })
+        }
         Kind::Weights => Ok(()),
         Kind::Pooling(_) if layer.convolution.is_depthwise() => Ok(()),
         Kind::Pooling(_) => Err(Error::OutOfRange { argument: "groups", index: 0 }),

@@ -8,7 +8,7 @@
 //! *Cost*: 2 T m n operations an example, group and pass, in blocks of as many locations as the scratch holds, of one example or of
 //! several; forward and backward do not depend on how many these are. *Failure*: wrong lengths are errors before any write; values are not looked at.
 
-use super::{Convolution, samples::Samples, walk::blocks};
+use super::{Block, Convolution, samples::Samples, walk::blocks};
 use crate::{
     Error, Kernels, MatrixMut, MatrixRef, Scalar, carve::cut, error::expect_length, kernels::Counted,
 };
@@ -18,7 +18,8 @@ impl Convolution {
     /// `weights` are those of all groups; `scratch` has at least [`scratch_words`](Self::scratch_words) of 1.
     ///
     /// # Errors
-    /// Those of [`check`](Self::check), [`Error::Length`]: before any write.
+    /// Those of [`check`](Self::check), [`Error::Length`], [`Error::OutOfRange`] for an image of an embedding that holds anything but
+    /// tokens: before any write.
     ///
     /// ```
     /// use ekfac::{MatrixMut, MatrixRef, Reference, convolution::{Axis, Convolution}};
@@ -41,12 +42,13 @@ impl Convolution {
     ) -> Result<(), Error> {
         self.check_pass(weights.len(), scratch.len())?;
         self.check_batch(images.columns(), (images.rows(), images.columns()), (out.rows(), out.columns()))?;
+        self.check_images(images)?;
         self.forward_counted(&mut Counted::new(kernels), weights, images, out.reborrow(), scratch);
         Ok(())
     }
 
     /// dL/dx of every image from dL/dz, one a column: [`output_words`](Self::output_words) x N in,
-    /// [`input_words`](Self::input_words) x N out.
+    /// [`input_words`](Self::input_words) x N out. Tokens have no gradient: below an embedding it is zero.
     ///
     /// # Errors
     /// As for [`forward`](Self::forward).
@@ -81,6 +83,7 @@ impl Convolution {
         self.check_pass(out.len(), scratch.len())?;
         let sizes = (gradients.rows(), gradients.columns());
         self.check_batch(images.columns(), (images.rows(), images.columns()), sizes)?;
+        self.check_images(images)?;
         self.mean_gradient_counted(&mut Counted::new(kernels), images, gradients, out, scratch);
         Ok(())
     }
@@ -93,6 +96,11 @@ impl Convolution {
         mut out: MatrixMut<'_, T>,
         scratch: &mut [T],
     ) {
+        match self.block() {
+            Block::Full | Block::Uncorrelated => {}
+            Block::DiagonalInput => return self.walk(0).look_up(weights, images, out),
+            Block::Diagonal => return self.walk(0).scale(counted, weights, true, images, out),
+        }
         let shape = self.shape();
         let (m, n) = (shape.rows(), shape.columns());
         for (group, weights) in weights.chunks_exact(shape.parameters().max(1)).enumerate() {
@@ -119,6 +127,11 @@ impl Convolution {
         mut out: MatrixMut<'_, T>,
         scratch: &mut [T],
     ) {
+        match self.block() {
+            Block::Full | Block::Uncorrelated => {}
+            Block::DiagonalInput => return out.as_mut_slice().fill(T::ZERO),
+            Block::Diagonal => return self.walk(0).scale(counted, weights, false, gradients, out),
+        }
         let shape = self.shape();
         let (m, n) = (shape.rows(), shape.inputs());
         out.as_mut_slice().fill(T::ZERO);
@@ -148,7 +161,13 @@ impl Convolution {
         let scale = T::ONE / T::from_usize(images.columns());
         for (group, out) in out.chunks_exact_mut(self.shape().parameters().max(1)).enumerate() {
             let samples = Samples { walk: self.walk(group), images, gradients };
-            samples.sum(counted, None, samples.of(0..images.columns()), scale, out, scratch);
+            match self.block() {
+                Block::Full | Block::Uncorrelated => {
+                    samples.sum(counted, None, samples.of(0..images.columns()), scale, out, scratch);
+                }
+                Block::DiagonalInput => samples.sum_of_tokens(counted, scale, out),
+                Block::Diagonal => samples.sum_of_scales(counted, scale, out),
+            }
         }
     }
 
@@ -157,6 +176,14 @@ impl Convolution {
         expect_length("weights", self.parameters(), weights)?;
         let (expected, found) = (self.scratch_words(1), scratch);
         if found < expected { Err(Error::Length { argument: "scratch", expected, found }) } else { Ok(()) }
+    }
+
+    /// Refuses images of an embedding that hold anything but tokens.
+    pub(super) fn check_images<T: Scalar>(&self, images: MatrixRef<'_, T>) -> Result<(), Error> {
+        for (index, image) in images.iter_columns().enumerate() {
+            self.check_tokens("images", index * images.rows(), image)?;
+        }
+        Ok(())
     }
 
     /// Refuses sizes, rows and columns, that are not those of N images and N maps.

@@ -7,6 +7,7 @@
 use super::{
     Convolution, Sharing,
     room::{SharedRoom, bare, scratch_words},
+    sides,
 };
 use crate::{
     Config, Error, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reference, Scalar,
@@ -14,6 +15,7 @@ use crate::{
     error::expect_length,
     kernels::Counted,
     preconditioner::precondition_layer,
+    progress::count,
     step::{self, Rooms},
 };
 
@@ -138,6 +140,7 @@ impl<'a, T: Scalar> ConvolutionPreconditioner<'a, T> {
         let batch = images.columns();
         let (in_size, out_size) = ((images.rows(), batch), (gradients.rows(), gradients.columns()));
         self.convolution.check_batch(batch, in_size, out_size)?;
+        self.convolution.check_images(images)?;
         let expected = Self::workspace_words(&self.convolution, 1);
         let mut carver = Carver::new(self.workspace, "workspace", expected);
         let mean_gradient = carver.take(self.convolution.shape().parameters())?;
@@ -171,6 +174,14 @@ impl<'a, T: Scalar> ConvolutionPreconditioner<'a, T> {
         let groups = gradient.chunks_exact(each).zip(out.chunks_exact_mut(each));
         for (group, (gradient, out)) in groups.enumerate() {
             let layer = layer_of(&self.convolution, self.state, group)?;
+            if !shape.is_full() {
+                let damping = self.config.damping_of(&layer, self.progress);
+                let mut counted = Counted::new(self.kernels);
+                let block = self.convolution.block();
+                sides::precondition(&layer, &mut counted, block, damping, gradient, out, self.workspace);
+                count(&mut self.progress.operations, counted.operations());
+                continue;
+            }
             let (gradient, out) = (MatrixRef::over(gradient, m, n), MatrixMut::over(out, m, n));
             precondition_layer(
                 &layer,

@@ -4,15 +4,15 @@
 //! read again in whatever basis there is. What knows nothing of locations is the dense [`Room`]'s. *Cost*: that of
 //! [`samples`](super::samples). *Failure*: as in the dense room.
 
-use super::{Convolution, Sharing, samples::Samples};
+use super::{Block, Convolution, Sharing, samples::Samples, sides};
 use crate::{
     Blend, LayerMut, MatrixRef, Reason, Scalar, Shape,
     damping::LayerDamping,
     guard,
     kernels::Counted,
     marks::Marks,
-    precondition::{Plan, Survey},
-    refresh::{Effect, Effort, InFlight},
+    precondition::{Gradient, Plan, Survey, accelerate},
+    refresh::{Effect, Effort, InFlight, Later},
     room::{self, Room},
     step::Stages,
 };
@@ -33,8 +33,13 @@ pub(super) struct SharedRoom<'a, T> {
     pub(super) fisher_gradients: Option<MatrixRef<'a, T>>,
 }
 
-/// Words of scratch for one group with blocks of so many columns: 2 m n + 2 (m + n) columns.
+/// Words of scratch for one group with blocks of so many columns: 2 m n + 2 (m + n) columns, n + 2 m (columns + 1) where A is
+/// diagonal.
 pub(super) const fn scratch_words(shape: &Shape, columns: usize) -> usize {
+    if shape.points() == 0 {
+        let columns = columns.saturating_add(1).saturating_mul(2);
+        return shape.rows().saturating_mul(columns).saturating_add(shape.columns());
+    }
     let lines = shape.rows().saturating_add(shape.columns());
     shape.parameters().saturating_add(lines.saturating_mul(columns)).saturating_mul(2)
 }
@@ -68,14 +73,43 @@ impl<'a, T: Scalar> SharedRoom<'a, T> {
         Samples { walk, images: part(self.images), gradients }
     }
 
+    fn is_full(&self) -> bool {
+        self.dense.layer.shape().is_full()
+    }
+
+    /// The reach of D: of a diagonal block, what it does to the pre-activations of this batch.
+    #[inline(never)]
+    fn reach(&mut self, damping: LayerDamping<T>) -> T {
+        let walk = self.convolution.walk(self.group);
+        let Room { layer, mean_gradient, scratch, .. } = &mut self.dense;
+        if self.convolution.block() != Block::Diagonal {
+            return sides::reach(layer, mean_gradient, damping, scratch);
+        }
+        let Some(change) = scratch.get_mut(..mean_gradient.len()) else { return T::ZERO };
+        let denominators = damping.over(layer.shape(), layer.words());
+        for (index, (k, d)) in mean_gradient.chunks(1).zip(change.chunks_mut(1)).enumerate() {
+            sides::divide(&denominators, index, k, d);
+        }
+        Samples { walk, images: self.images, gradients: self.gradients }.change(change)
+    }
+
     fn root_of_locations(&self) -> T {
         T::from_usize(self.convolution.locations()).sqrt()
     }
 }
 
 impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
+    /// Of a diagonal block, whose parameters lie in one row, by the rows that its channels are.
     fn shape(&self) -> Shape {
-        self.dense.shape()
+        let shape = self.dense.shape();
+        match self.convolution.block() {
+            Block::Diagonal => {
+                let channels = self.convolution.channels();
+                let shown = Shape::new(1, channels);
+                if shape.parameters_held() > channels { shown } else { shown.without_bias() }
+            }
+            _ => shape,
+        }
     }
 
     fn marks(&mut self) -> Marks<'_, T> {
@@ -91,8 +125,10 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         }
         let limit = guard::limit::<T>(&self.shape(), batch) / self.root_of_locations();
         let fisher = self.fisher_gradients.unwrap_or(self.gradients.left(0));
-        let arguments =
-            [("images", self.images), ("gradients", self.gradients), ("Fisher gradients", fisher)];
+        // Tokens have been looked at, and no power of them is taken.
+        let tokens = self.convolution.block() == Block::DiagonalInput;
+        let images = if tokens { self.images.left(0) } else { self.images };
+        let arguments = [("images", images), ("gradients", self.gradients), ("Fisher gradients", fisher)];
         for (argument, matrix) in arguments {
             for (column, values) in matrix.iter_columns().enumerate() {
                 room::gate(layer, argument, column * matrix.rows(), values, limit)?;
@@ -108,21 +144,41 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     #[inline(never)]
     fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        let factor = &mut self.dense.layer.input_factor_mut();
-        samples.measure_input(counted, factor, self.sharing, blend, self.dense.scratch);
+        let (sharing, Room { layer, scratch, .. }) = (self.sharing, &mut self.dense);
+        match self.convolution.block() {
+            Block::Full => {
+                samples.measure_input(counted, &mut layer.input_factor_mut(), sharing, blend, scratch);
+            }
+            Block::Uncorrelated => samples.measure_channels(counted, layer, sharing, blend, scratch),
+            Block::DiagonalInput => {
+                samples.measure_tokens(counted, sharing, blend, layer.input_moments_mut());
+            }
+            // Measured with the gradients, of which it is the second moment.
+            Block::Diagonal => {}
+        }
     }
 
     #[inline(never)]
     fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        let factor = &mut self.dense.layer.output_factor_mut();
-        samples.measure_output(counted, factor, self.sharing, blend, self.dense.scratch);
+        let Room { layer, scratch, .. } = &mut self.dense;
+        if self.convolution.block() == Block::Diagonal {
+            return samples.measure_block(counted, layer, blend, scratch);
+        }
+        samples.measure_output(counted, &mut layer.output_factor_mut(), self.sharing, blend, scratch);
     }
 
     #[inline(never)]
     fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        samples.measure_scalings(counted, &mut self.dense.layer, blend, self.dense.scratch);
+        let Room { layer, scratch, .. } = &mut self.dense;
+        match self.convolution.block() {
+            Block::Full | Block::Uncorrelated => samples.measure_scalings(counted, layer, blend, scratch),
+            Block::DiagonalInput => samples.measure_token_scalings(counted, layer, blend, scratch),
+            Block::Diagonal => {
+                samples.measure_diagonal(counted, layer.scalings_mut().into_mut_slice(), blend, scratch);
+            }
+        }
     }
 
     fn measure_mean_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize, blend: Blend<T>) {
@@ -139,11 +195,30 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         let samples = Samples { walk, images: self.images, gradients: self.gradients };
         let Room { layer, mean_gradient, scratch, .. } = &mut self.dense;
         let scale = T::ONE / T::from_usize(batch);
-        samples.gradient_in_basis(counted, layer, samples.of(0..batch), scale, mean_gradient, scratch);
+        let block = self.convolution.block();
+        counted.add(reach_operations(self.convolution, batch));
+        match block {
+            Block::Full | Block::Uncorrelated => {
+                samples.gradient_in_basis(
+                    counted,
+                    layer,
+                    samples.of(0..batch),
+                    scale,
+                    mean_gradient,
+                    scratch,
+                );
+            }
+            Block::DiagonalInput => samples.tokens_in_basis(counted, layer, scale, mean_gradient, scratch),
+            Block::Diagonal => samples.sum_of_scales(counted, scale, mean_gradient),
+        }
     }
 
     fn refresh(&mut self, counted: &Counted<'_, T>, effort: &Effort<T>) -> Effect {
-        self.dense.refresh(counted, effort)
+        if self.is_full() {
+            return self.dense.refresh(counted, effort);
+        }
+        let Room { layer, in_flight, scratch, .. } = &mut self.dense;
+        sides::refresh(layer, in_flight, Later::new(counted.kernels(), scratch), effort)
     }
 
     fn mean_scaling(&mut self) -> T {
@@ -156,7 +231,10 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
 
     fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
         let mut survey = self.dense.survey(counted, damping);
-        if self.sharing == Sharing::Expand {
+        if !self.is_full() {
+            survey.reach = self.reach(damping);
+        }
+        if self.sharing == Sharing::Expand && self.convolution.block() != Block::Diagonal {
             // A is a sum over locations, and a pre-activation belongs to one of them.
             survey.reach /= self.root_of_locations();
         }
@@ -164,6 +242,31 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     }
 
     fn advance(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
-        self.dense.advance(counted, damping, plan);
+        if self.is_full() {
+            return self.dense.advance(counted, damping, plan);
+        }
+        let (block, scales, mut plan) = (self.convolution.block(), self.convolution.channels(), *plan);
+        let Room { layer, in_flight, mean_gradient, scratch, .. } = &mut self.dense;
+        let weights = &mut *in_flight.weights;
+        if block == Block::Diagonal {
+            // The shifts, which are biases, lie in no column of their own.
+            let keep = T::ONE - plan.learning_rate * plan.weight_decay;
+            weights.iter_mut().take(scales).for_each(|scale| *scale *= keep);
+            counted.add(scales);
+            plan.weight_decay = T::ZERO;
+        }
+        let (m, n) = (layer.shape().rows(), layer.shape().columns_held());
+        let gradient = Gradient::Matrix(MatrixRef::over(mean_gradient, m, n));
+        accelerate(layer, counted, gradient, damping, &plan, weights, scratch);
+        sides::turn_back(layer, counted, block, -plan.learning_rate, weights, scratch);
+    }
+}
+
+/// What a look at the reach takes beyond a dense layer's: D once more, and for a diagonal block the values that it scales.
+pub(super) const fn reach_operations(convolution: &Convolution, batch: usize) -> usize {
+    match convolution.block() {
+        Block::Full => 0,
+        Block::Diagonal => 4 * convolution.input_words() * batch + convolution.shape().parameters(),
+        _ => 3 * convolution.shape().parameters(),
     }
 }

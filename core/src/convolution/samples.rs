@@ -7,9 +7,12 @@
 use super::{
     Sharing,
     moments::{measure, open},
+    sides::{project_inputs, turn_inputs},
     walk::{Walk, blocks},
 };
-use crate::{Blend, LayerMut, MatrixMut, MatrixRef, Scalar, carve::cut, factor::FactorMut, kernels::Counted};
+use crate::{
+    Blend, LayerMut, MatrixMut, MatrixRef, Scalar, Shape, carve::cut, factor::FactorMut, kernels::Counted,
+};
 use core::ops::Range;
 
 /// Images and gradients, one example a column, and the walk over them. Sample e T + t is location t of example e.
@@ -53,6 +56,42 @@ impl<T: Scalar> Samples<'_, T> {
                 measure(factor, counted, self.examples(), each, blend, read, scratch);
             }
         }
+    }
+
+    /// The same of the channels alone, for all kernel points together, and the moment of the bias ([`block`](super::block)).
+    pub(super) fn measure_channels(
+        &self,
+        counted: &mut Counted<'_, T>,
+        layer: &mut LayerMut<'_, T>,
+        sharing: Sharing,
+        blend: Blend<T>,
+        scratch: &mut [T],
+    ) {
+        let (lines, examples) = (layer.shape().lines(), self.examples());
+        let each = T::ONE / T::from_usize(examples.max(1));
+        let (factor, bias) = (
+            &mut layer.input_factor_mut(),
+            match sharing {
+                Sharing::Expand => T::from_usize(self.walk.locations()),
+                Sharing::Reduce => T::ONE,
+            },
+        );
+        match sharing {
+            Sharing::Expand => {
+                let samples = examples * self.walk.pixels();
+                counted.add(samples * lines);
+                let read = |block, into: &mut [T]| self.walk.read_pixels(self.images, block, into);
+                measure(factor, counted, samples, each, blend, read, scratch);
+            }
+            Sharing::Reduce => {
+                let taps = self.walk.patches.taps();
+                counted.add(self.of(0..examples).len() * taps * lines);
+                let each = each / T::from_usize(taps.max(1));
+                let read = |block, into: &mut [T]| self.walk.read_mean_points(self.images, block, into);
+                measure(factor, counted, examples * taps, each, blend, read, scratch);
+            }
+        }
+        blend.apply(layer.input_moments_mut(), &[bias]);
     }
 
     /// Blends the mean of g g^T over examples and locations into C_B, or the moment of the summed gradients.
@@ -116,15 +155,13 @@ impl<T: Scalar> Samples<'_, T> {
         scratch: &mut [T],
     ) {
         let (m, n) = (layer.shape().rows(), layer.shape().columns());
-        if are_projected(samples.len(), m, n) {
+        if are_projected(samples.len(), layer.shape()) {
             return self.sum(counted, Some(layer), samples, scale, out, scratch);
         }
         let Some((turned, rest)) = scratch.split_at_mut_checked(m * n) else { return };
         self.sum(counted, None, samples, scale, out, rest);
-        let bases = layer.bases();
-        counted.multiply(turned, bases.output, out, n, true);
-        let turned = MatrixRef::over(turned, m, n);
-        counted.product(MatrixMut::over(out, m, n), turned, bases.input, T::ONE, T::ZERO);
+        counted.multiply(turned, layer.output_basis(), out, n, true);
+        turn_inputs(layer, counted, m, turned, false, [T::ONE, T::ZERO], out);
     }
 
     /// out = scale sum g a^T, or the same of the samples projected.
@@ -154,7 +191,7 @@ impl<T: Scalar> Samples<'_, T> {
                 else {
                     return;
                 };
-                layer.input_factor().project(counted, a, n, count, patches);
+                project_inputs(layer, counted, a, count, patches);
                 layer.output_factor().project(counted, g, m, count, gradients);
                 (a, g) = (patches, gradients);
             }
@@ -165,9 +202,22 @@ impl<T: Scalar> Samples<'_, T> {
 }
 
 /// Whether so many samples are projected one by one, where their sum could be turned.
-pub(super) fn are_projected(samples: usize, m: usize, n: usize) -> bool {
-    let squares = m.saturating_mul(m).saturating_add(n.saturating_mul(n));
-    samples.saturating_mul(squares) < m.saturating_mul(n).saturating_mul(m.saturating_add(n))
+pub(super) fn are_projected(samples: usize, shape: &Shape) -> bool {
+    let (m, n) = (shape.rows(), shape.columns());
+    let inputs = inputs_in_basis(shape);
+    samples.saturating_mul(m.saturating_mul(m).saturating_add(inputs))
+        < m.saturating_mul(m.saturating_mul(n).saturating_add(inputs))
+}
+
+/// Multiplications by U_A for one row of n: n^2 in a full block, k c^2 where points share a factor.
+pub(super) fn inputs_in_basis(shape: &Shape) -> usize {
+    shape.lines().saturating_mul(shape.lines()).saturating_mul(shape.points())
+}
+
+/// Reads an image and a map of every example.
+pub(super) fn read_each_pair<T: Scalar>(samples: &Samples<'_, T>, mut read: impl FnMut(&[T], &[T])) {
+    let pairs = samples.images.iter_columns().zip(samples.gradients.iter_columns());
+    pairs.for_each(|(image, map)| read(image, map));
 }
 
 /// Reads a column for each of these examples.

@@ -8,7 +8,7 @@ use crate::{
     Initialization, Loss, Progress, Scalar,
     snapshot::{
         CONVOLUTION_RECORDS, CONVOLUTION_VERSION, LAYER_RECORD, Refusal, SnapshotError, decode, refusal,
-        run::{self, Block, Layers, sealed::Parts},
+        run::{self, Extent, Layers, sealed::Parts},
     },
 };
 
@@ -32,10 +32,10 @@ impl Layers for ConvolutionNet<'_> {
         self.layers().get(layer)?.record(part)
     }
 
-    fn block(&self, layer: usize) -> Option<Block> {
+    fn extent(&self, layer: usize) -> Option<Extent> {
         let layer = self.layers().get(layer)?;
         let words = layer.convolution().shape().words();
-        Some(Block { weights: layer.parameters(), groups: layer.groups(), words })
+        Some(Extent { weights: layer.parameters(), groups: layer.groups(), words })
     }
 }
 

@@ -67,7 +67,7 @@ impl Run {
 }
 
 impl Grid {
-    fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         let [rows, columns] = &self.axes;
         rows.kernel() * columns.kernel()
     }
@@ -285,6 +285,62 @@ impl Walk {
                     }
                 });
             });
+        }
+    }
+
+    /// Pixels of an image.
+    pub(super) fn pixels(&self) -> usize {
+        let [rows, columns] = &self.patches.axes;
+        rows.length().saturating_mul(columns.length())
+    }
+
+    /// Writes the group's channels at some pixels, c words each, times the root of the share of the kernel's points that meet a pixel
+    /// at a location; samples are the pixels of one image after another.
+    pub(super) fn read_pixels<T: Scalar>(
+        &self,
+        images: MatrixRef<'_, T>,
+        samples: Range<usize>,
+        into: &mut [T],
+    ) {
+        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.patches.axes, self.patches.strides);
+        let (pixels, width) = (self.pixels().max(1), columns.length().max(1));
+        let (channels, taps) = (&self.patches.channels, T::from_usize(self.patches.taps()));
+        for (sample, into) in samples.zip(into.chunks_exact_mut(length(channels).max(1))) {
+            let image = images.column(sample / pixels).unwrap_or_default();
+            let (row, column) = (sample % pixels / width, sample % width);
+            let share = (T::from_usize(rows.meetings(row) * columns.meetings(column)) / taps).sqrt();
+            for (into, channel) in into.iter_mut().zip(channels.clone()) {
+                let value = image.get(channel * by_channel + row * by_row + column * by_column);
+                *into = share * value.copied().unwrap_or(T::ZERO);
+            }
+        }
+    }
+
+    /// Writes the mean of the group's channels under one kernel point after another, c words each, over all locations; samples are
+    /// the points of one image after another.
+    pub(super) fn read_mean_points<T: Scalar>(
+        &self,
+        images: MatrixRef<'_, T>,
+        samples: Range<usize>,
+        into: &mut [T],
+    ) {
+        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.patches.axes, self.patches.strides);
+        let (taps, kernel, channels) =
+            (self.patches.taps().max(1), columns.kernel().max(1), &self.patches.channels);
+        let each = T::ONE / T::from_usize(self.locations.max(1));
+        for (sample, into) in samples.zip(into.chunks_exact_mut(length(channels).max(1))) {
+            let image = images.column(sample / taps).unwrap_or_default();
+            let (i, j) = (sample % taps / kernel, sample % kernel);
+            into.fill(T::ZERO);
+            for location in 0..self.locations {
+                let [row, column] = self.place(location);
+                let Some((row, column)) = rows.tap(row, i).zip(columns.tap(column, j)) else { continue };
+                for (into, channel) in into.iter_mut().zip(channels.clone()) {
+                    let value = image.get(channel * by_channel + row * by_row + column * by_column);
+                    *into += value.copied().unwrap_or(T::ZERO);
+                }
+            }
+            into.iter_mut().for_each(|value| *value *= each);
         }
     }
 

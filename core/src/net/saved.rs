@@ -5,7 +5,7 @@ use crate::{
     Coordinates, EventLog, LayerMut, Progress, Scalar,
     snapshot::{
         LAYER_RECORD, Refusal, SnapshotError, VERSION, decode, record, refusal,
-        run::{self, Block, Layers, sealed::Parts},
+        run::{self, Extent, Layers, sealed::Parts},
     },
 };
 
@@ -29,9 +29,9 @@ impl Layers for Net<'_> {
         record::dense(self.layers().get(layer)?)
     }
 
-    fn block(&self, layer: usize) -> Option<Block> {
+    fn extent(&self, layer: usize) -> Option<Extent> {
         let shape = self.layers().get(layer)?.shape();
-        Some(Block { weights: shape.parameters(), groups: 1, words: shape.words() })
+        Some(Extent { weights: shape.parameters(), groups: 1, words: shape.words() })
     }
 }
 

@@ -23,9 +23,10 @@
 //! | record | |
 //! | --- | --- |
 //! | dense | inputs (4), outputs (4), 1 for a bias (1), activation (1), 0 (6) |
-//! | convolution | channels (4), outputs (4), groups (4), the layer that an addition takes (4); for rows, then for columns, length, kernel, stride and padding (4 each); dilation of rows, of columns (4 each); 1 for a bias, 1 for channels last, kind, activation (1 each), 0 (4) |
+//! | convolution | channels (4), outputs (4), groups (4), the layer that an addition takes, or an embedding's tokens (4); for rows, then for columns, length, kernel, stride and padding (4 each); dilation of rows, of columns (4 each); 1 for a bias, 1 for channels last, kind, activation, form (1 each), 0 (3) |
 //!
-//! Kinds are 0 for a convolution, 1 for a maximum, 2 for a mean, 3 for an addition.
+//! Kinds are 0 for weights, 1 for a maximum, 2 for a mean, 3 for an addition; forms 0 for a full block, 1 for uncorrelated points, 2 for an
+//! embedding, 3 for a scale and a shift.
 //! Activations count from 0 in the order of [`Activation`]. Settings are not part of it: they are the program's, which may
 //! change them from one version to the next, and so are a learner's sharing and columns. All together are all that a run is, so the one that goes on takes the same
 //! steps, bit for bit, as the one that was never interrupted.
@@ -53,7 +54,7 @@ pub use view::Snapshot;
 
 use crate::{Net, Progress, Scalar, convolution::ConvolutionNet, layer};
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
-use run::{Block, Layers};
+use run::{Extent, Layers};
 
 /// The version of a network of dense layers.
 pub const VERSION: u16 = 1;
@@ -175,7 +176,7 @@ pub(crate) fn each_word<T: Scalar, E>(
     mut next: impl FnMut(usize) -> Result<T, SnapshotError<E>>,
 ) -> Result<(), SnapshotError<E>> {
     let mut index = 0;
-    for Block { weights, groups, words } in (0..net.count()).map_while(|layer| net.block(layer)) {
+    for Extent { weights, groups, words } in (0..net.count()).map_while(|layer| net.extent(layer)) {
         // The weights, and after them the state of each group.
         for part in 0..=groups {
             for place in 0..if part == 0 { weights } else { words } {

@@ -13,7 +13,7 @@ pub trait Run<T: Scalar>: sealed::Parts<T> {}
 impl<T: Scalar, R: sealed::Parts<T>> Run<T> for R {}
 
 /// One layer among the state words: its weights, then so many states of so many words each.
-pub struct Block {
+pub struct Extent {
     /// Words of its weights.
     pub(crate) weights: usize,
     /// States, of a group each.
@@ -42,7 +42,7 @@ pub trait Layers {
     fn record(&self, layer: usize, part: usize) -> Option<[u8; LAYER_RECORD]>;
 
     /// Where a layer's words end.
-    fn block(&self, layer: usize) -> Option<Block>;
+    fn extent(&self, layer: usize) -> Option<Extent>;
 
     /// Bytes of a snapshot.
     fn bytes(&self, width: usize) -> usize {

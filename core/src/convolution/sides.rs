@@ -1,0 +1,184 @@
+//! What the input side of a block asks for that is no single factor of all columns ([`block`](super::block)).
+//!
+//! A patch runs over channels, then kernel points, so that W without the bias's column is, word for word, an (m k) x c matrix whose
+//! columns are the channels, and a patch one of k x c. *Invariant*: U_A = I_k x U_c is then one product with U_c from the right, and
+//! its rotation one of these columns; with k = 1 and c = n that is the dense layer's own. What lies beyond c k columns, all of them
+//! where A is diagonal, stands outside the basis. *Cost*: 2 m k c^2 operations a product, and the dense layer's on the output side.
+//! *Failure*: none of its own.
+
+use super::Block;
+use crate::{
+    LayerMut, MatrixMut, MatrixRef, Scalar,
+    carve::cut,
+    damping::{Denominators, LayerDamping},
+    jacobi::{Companion, Turn},
+    kernels::{Counted, dot, rescale},
+    layer::{Parts, Values},
+    refresh::{Effect, Effort, InFlight, Later, Side, one_rotation, one_side, rotate_side},
+};
+
+/// out = scale X U_A + keep out, or X U_A^T, for so many rows of n columns each.
+pub(super) fn turn_inputs<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    rows: usize,
+    x: &[T],
+    back: bool,
+    [scale, keep]: [T; 2],
+    out: &mut [T],
+) {
+    let (lines, rows) = (layer.shape().lines(), rows * layer.shape().points());
+    let Some((x, untouched)) = x.split_at_checked(rows * lines) else { return };
+    let Some((out, rest)) = out.split_at_mut_checked(rows * lines) else { return };
+    let (out, x) = (MatrixMut::over(out, rows, lines), MatrixRef::over(x, rows, lines));
+    if back {
+        counted.product_right_transposed(out, x, layer.input_basis(), scale, keep);
+    } else {
+        counted.product(out, x, layer.input_basis(), scale, keep);
+    }
+    rescale(rest, keep);
+    rest.iter_mut().zip(untouched).for_each(|(into, value)| *into += scale * *value);
+}
+
+/// Patches, n words each, seen in U_A.
+pub(super) fn project_inputs<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    patches: &[T],
+    count: usize,
+    out: &mut [T],
+) {
+    let n = layer.shape().columns_held();
+    if layer.shape().is_full() {
+        return layer.input_factor().project(counted, patches, n, count, out);
+    }
+    for (patch, out) in patches.chunks_exact(n.max(1)).zip(out.chunks_exact_mut(n.max(1))) {
+        turn_inputs(layer, counted, 1, patch, false, [T::ONE, T::ZERO], out);
+    }
+}
+
+/// [`refresh`](crate::refresh::refresh) for such a block.
+pub(super) fn refresh<T: Scalar>(
+    layer: &mut LayerMut<'_, T>,
+    in_flight: &mut InFlight<'_, T>,
+    mut later: Later<'_, T>,
+    effort: &Effort<T>,
+) -> Effect {
+    let mut effect = Effect { rotations: 0, operations: 0, failed: false };
+    if !layer.factors_are_sound() {
+        layer.marks().forget_factors();
+        effect.failed = true;
+        return effect;
+    }
+    let (stride, lines) = (layer.shape().rows() * layer.shape().points(), layer.shape().lines());
+    let Parts { mut input_factor, scalings, velocity, .. } = layer.parts_mut();
+    // The words beyond the last line have no partner, and no rotation reaches them.
+    let companions = &mut [
+        Companion::columns(scalings, stride, Turn::Moments),
+        Companion::columns(velocity, stride, Turn::Linear),
+        Companion::columns(&mut [], 0, Turn::Linear),
+        Companion::columns(&mut [], 0, Turn::Linear),
+        Companion::columns(&mut [], 0, Turn::Linear),
+    ];
+    if lines > 0 {
+        let each = one_rotation(lines, stride, 1, 0);
+        rotate_side(&mut input_factor, companions, each, later.reborrow(), effort, &mut effect);
+    }
+    one_side(layer, in_flight, later, Side::Output, effort, &mut effect);
+    effect
+}
+
+/// sqrt(sum a_j D_ij^2 / m) with a = diag A in its basis. `scratch`: m words.
+pub(super) fn reach<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    gradient: &[T],
+    damping: LayerDamping<T>,
+    scratch: &mut [T],
+) -> T {
+    let (shape, rows) = (layer.shape(), layer.shape().rows());
+    let (denominators, values) = (damping.over(shape, layer.words()), Values::over(shape, layer.words()));
+    let Some(d) = scratch.get_mut(..rows) else { return T::ZERO };
+    let mut spread = T::ZERO;
+    for (column, k) in gradient.chunks_exact(rows.max(1)).enumerate() {
+        divide(&denominators, column, k, d);
+        spread += values.of_column(column).maximum(T::ZERO) * dot(d, d);
+    }
+    (spread / T::from_usize(rows)).sqrt()
+}
+
+/// Fills a column of D = K / (S + lambda).
+pub(super) fn divide<T: Scalar>(denominators: &Denominators<'_, T>, column: usize, k: &[T], d: &mut [T]) {
+    denominators.fill(column, d);
+    d.iter_mut().zip(k).for_each(|(d, k)| *d = *k / *d);
+}
+
+/// W += scale U_B velocity U_A^T.
+pub(super) fn turn_back<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    block: Block,
+    scale: T,
+    weights: &mut [T],
+    scratch: &mut [T],
+) {
+    let (m, n) = (layer.shape().rows(), layer.shape().columns_held());
+    if block == Block::Diagonal {
+        counted.add(2 * n);
+        weights.iter_mut().zip(layer.velocity()).for_each(|(weight, v)| *weight += scale * *v);
+        return;
+    }
+    let direction = MatrixRef::over(layer.velocity(), m, n);
+    if block == Block::DiagonalInput {
+        let out = MatrixMut::over(weights, m, n);
+        return counted.product(out, layer.output_basis(), direction, scale, T::ONE);
+    }
+    let Some(turned) = scratch.get_mut(..m * n) else { return };
+    let into = MatrixMut::over(turned, m, n);
+    counted.product(into, layer.output_basis(), direction, T::ONE, T::ZERO);
+    turn_inputs(layer, counted, m, turned, true, [scale, T::ONE], weights);
+}
+
+/// [`precondition`](crate::precondition()) for such a block. `scratch`: m (n + 1) words, m + 1 where A is diagonal.
+pub(super) fn precondition<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    block: Block,
+    damping: LayerDamping<T>,
+    gradient: &[T],
+    out: &mut [T],
+    scratch: &mut [T],
+) {
+    let (m, n) = (layer.shape().rows(), layer.shape().columns_held());
+    let denominators = damping.over(layer.shape(), layer.words());
+    let mut rest = scratch;
+    let Some(column) = cut(&mut rest, m) else { return };
+    let divided = |out: &mut [T], column: &mut [T]| {
+        for (index, k) in out.chunks_exact_mut(m.max(1)).enumerate() {
+            divide(&denominators, index, k, column);
+            k.iter_mut().zip(&*column).for_each(|(k, d)| *k = *d);
+        }
+    };
+    counted.add(2 * m * n);
+    match block {
+        Block::Diagonal => {
+            out.iter_mut().zip(gradient).for_each(|(into, value)| *into = *value);
+            divided(out, column);
+        }
+        Block::DiagonalInput => {
+            counted.multiply(out, layer.output_basis(), gradient, n, true);
+            divided(out, column);
+            for out in out.chunks_exact_mut(m.max(1)) {
+                column.iter_mut().zip(&*out).for_each(|(into, value)| *into = *value);
+                counted.multiply(out, layer.output_basis(), column, 1, false);
+            }
+        }
+        Block::Full | Block::Uncorrelated => {
+            let Some(turned) = rest.get_mut(..m * n) else { return };
+            counted.multiply(turned, layer.output_basis(), gradient, n, true);
+            turn_inputs(layer, counted, m, turned, false, [T::ONE, T::ZERO], out);
+            divided(out, column);
+            counted.multiply(turned, layer.output_basis(), out, n, false);
+            turn_inputs(layer, counted, m, turned, true, [T::ONE, T::ZERO], out);
+        }
+    }
+}
