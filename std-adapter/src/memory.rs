@@ -7,7 +7,7 @@
 use ekfac::{
     Dense, Error, Loss, Net, Shape,
     convolution::{ConvolutionLayer, ConvolutionNet},
-    shape::packed_words,
+    shape::{CURSORS, HEADER},
 };
 
 /// Bytes that one layer needs.
@@ -15,7 +15,7 @@ use ekfac::{
 pub struct LayerMemory {
     /// W, m x n.
     pub weights: usize,
-    /// Both Kronecker factors, seen in their bases: packed triangles.
+    /// Both Kronecker factors, seen in their bases: packed triangles, or a diagonal.
     pub factors: usize,
     /// Both eigenbases: squares of n and m.
     pub bases: usize,
@@ -107,17 +107,15 @@ impl NetworkMemory {
 /// Without the workspace: so many blocks of this shape, whose states have so many words each.
 fn of_layer<T>(shape: &Shape, words: usize, blocks: usize) -> LayerMemory {
     let bytes = |words: usize| words * blocks * size_of::<T>();
-    let sides = [shape.columns(), shape.rows()];
-    let factors: usize = sides.iter().map(|side| packed_words(*side)).sum();
-    let bases: usize = sides.iter().map(|side| side * side).sum();
-    let parameters = shape.parameters();
+    let bases = shape.lines() * shape.lines() + shape.rows() * shape.rows();
+    let (parameters, marks) = (shape.parameters(), HEADER + 2 * CURSORS);
     LayerMemory {
         weights: bytes(parameters),
-        factors: bytes(factors),
+        factors: bytes(words.saturating_sub(marks + bases + 2 * parameters)),
         bases: bytes(bases),
         scalings: bytes(parameters),
         velocity: bytes(parameters),
-        marks: bytes(words.saturating_sub(factors + bases + 2 * parameters)),
+        marks: bytes(marks.min(words)),
         workspace: 0,
     }
 }

@@ -5,6 +5,7 @@ pub mod flash;
 pub mod golden;
 pub mod offload;
 pub mod oracle;
+pub mod place;
 pub mod plain;
 pub mod random;
 pub mod solved;

@@ -5,7 +5,6 @@
 //! pooling that is 1; groups, biases or sharing lost between file and checkpoint; weights transposed or groups mixed in a file;
 //! a table that counts something twice.
 
-use clap::Parser;
 use ekfac::{
     Activation::{Identity, Relu, Tanh},
     Config, Loss, Targets,
@@ -14,70 +13,11 @@ use ekfac::{
 use ekfac_std::{
     AnyNetwork, ConvolutionNetwork,
     checkpoint::{self, Checkpoint, Extra},
-    program::{
-        self, Arguments,
-        inspect::{self, Chosen},
-        train,
-    },
+    program::inspect::{self, Chosen},
 };
+use ekfac_tests::place::{Place, expect_error};
 use safetensors::SafeTensors;
-use std::{fs, path::PathBuf};
-use tempfile::TempDir;
-
-/// A folder for files and results.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// `ekfac <words>`, where a word that begins with @ is a file here.
-    fn run(&self, words: &str) -> Result<(), String> {
-        let words = words.split_whitespace().map(|word| match word.strip_prefix('@') {
-            Some(name) => self.path(name).to_str().unwrap().to_string(),
-            None => word.to_string(),
-        });
-        let words = ["ekfac".to_string()].into_iter().chain(words);
-        let arguments = Arguments::try_parse_from(words).map_err(|error| error.to_string())?;
-        program::run(arguments).map_err(|error| error.to_string())
-    }
-
-    /// Trains on the digits with the network of this text.
-    fn digits(&self, text: &str, options: &str) -> Result<(), String> {
-        fs::write(self.path("net.toml"), text).unwrap();
-        self.run(&format!("train --data digits --task classify --layers @net.toml {options}"))
-    }
-
-    /// What is printed before such a training.
-    fn announcement(&self, text: &str, options: &str) -> String {
-        #[derive(Parser)]
-        struct Words {
-            #[command(flatten)]
-            train: train::Arguments,
-        }
-        fs::write(self.path("net.toml"), text).unwrap();
-        let layers = self.path("net.toml").to_str().unwrap().to_string();
-        let words = ["train", "--data", "digits", "--task", "classify", "--layers", &layers];
-        let words = Words::parse_from(words.into_iter().chain(options.split_whitespace()));
-        train::announcement(&words.train).unwrap()
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    /// The last value of a column of the log.
-    fn last(&self, out: &str, name: &str) -> f64 {
-        let text = fs::read_to_string(self.path(out).join("log.csv")).unwrap();
-        let at = text.lines().next().unwrap().split(',').position(|title| title == name).unwrap();
-        text.lines().last().unwrap().split(',').nth(at).unwrap().parse().unwrap()
-    }
-}
+use std::fs;
 
 /// 8 x 8 pixels to ten classes.
 const DIGITS: &str = r#"
@@ -108,15 +48,6 @@ bias = false
 kind = "dense"
 outputs = 10
 "#;
-
-#[track_caller]
-fn expect_error(result: Result<(), String>, parts: &[&str]) {
-    let message = result.expect_err("should be refused");
-    for part in parts {
-        assert!(message.contains(part), "no {part:?} in: {message}");
-    }
-    assert_eq!(message.lines().count(), 1, "{message}");
-}
 
 fn network(place: &Place, checkpoint: &str, capacity: usize) -> ConvolutionNetwork<f32> {
     let loaded = checkpoint::load_any::<f32>(&place.path(checkpoint), capacity).unwrap();

@@ -315,6 +315,16 @@ impl Convolution {
         self.axes
     }
 
+    /// Whether something is added at every location: a bias, the shifts of an affine layer.
+    pub const fn has_bias(&self) -> bool {
+        self.bias
+    }
+
+    /// How images, and its outputs, lie in memory.
+    pub const fn order(&self) -> Layout {
+        self.layout
+    }
+
     pub(super) const fn is_depthwise(&self) -> bool {
         self.groups == self.channels && self.groups == self.outputs && matches!(self.form, Form::Full)
     }

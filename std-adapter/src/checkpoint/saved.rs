@@ -6,7 +6,7 @@ use super::{CheckpointError, Extra, Stored, contents, tensors::Tensors};
 use crate::{AnyNetwork, ConvolutionNetwork, Network};
 use ekfac::{
     Config, Coordinates, Dense, Error, Loss, Net, Progress, Shape,
-    convolution::{Axis, ConvolutionLayer, ConvolutionNet, Sharing},
+    convolution::{self, Axis, ConvolutionLayer, ConvolutionNet, Sharing},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -137,18 +137,6 @@ impl<T: Stored> Kind<T> for ConvolutionNetwork<T> {
 
     fn blocks(layers: &Convolutions, loss: Loss) -> Result<Vec<Block>, Error> {
         ConvolutionNet::new(&layers.layers, loss).check()?;
-        let block = |layer: &ConvolutionLayer| {
-            let (convolution, shape) = (layer.convolution(), layer.convolution().shape());
-            let groups = layer.groups();
-            let sides = convolution.axes();
-            // The axes of one point only are those that the user did not write.
-            let sides = sides.iter().skip_while(|axis| (axis.length(), axis.kernel()) == (1, 1));
-            let sides: Vec<usize> = sides.map(Axis::kernel).collect();
-            let channels = shape.inputs() / sides.iter().product::<usize>();
-            let tensor = [&[groups * shape.rows(), channels][..], &sides].concat();
-            let state = layer.state_words() - layer.parameters();
-            Block { tensor, shape, groups, state }
-        };
         Ok(layers.layers.iter().map(block).collect())
     }
 
@@ -168,6 +156,30 @@ impl<T: Stored> Kind<T> for ConvolutionNetwork<T> {
         let network = ConvolutionNetwork::resume(layers, loss, config, progress, capacity, state)?;
         network.with_sharing(sharing).with_columns(columns)
     }
+}
+
+/// The block of a layer, in the order in which other programs keep the weights of its kind.
+fn block(layer: &ConvolutionLayer) -> Block {
+    let (convolution, shape, groups) = (layer.convolution(), layer.convolution().shape(), layer.groups());
+    let state = layer.state_words() - layer.parameters();
+    let (tensor, shape) = match layer.block() {
+        // A scale and a shift as if each were a column of weights.
+        Some(convolution::Block::Diagonal) => {
+            let channels = convolution.output_words() / convolution.locations();
+            let columns = Shape::new(1, channels);
+            (vec![channels], if convolution.has_bias() { columns } else { columns.without_bias() })
+        }
+        Some(convolution::Block::DiagonalInput) => (vec![shape.rows(), shape.inputs()], shape),
+        _ => {
+            let sides = convolution.axes();
+            // The axes of one point only are those that the user did not write.
+            let sides = sides.iter().skip_while(|axis| (axis.length(), axis.kernel()) == (1, 1));
+            let sides: Vec<usize> = sides.map(Axis::kernel).collect();
+            let channels = shape.inputs() / sides.iter().product::<usize>();
+            ([&[groups * shape.rows(), channels][..], &sides].concat(), shape)
+        }
+    };
+    Block { tensor, shape, groups, state }
 }
 
 /// A network that a checkpoint can hold: [`Network`], [`ConvolutionNetwork`] and [`AnyNetwork`], no others.

@@ -1,7 +1,10 @@
 //! Numbers and tables as the terminal shows them.
 
 use crate::{LayerMemory, NetworkMemory, program::ProgramError};
-use ekfac::{Dense, convolution::ConvolutionLayer};
+use ekfac::{
+    Dense,
+    convolution::{Block, ConvolutionLayer},
+};
 use std::io::{self, Write};
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
@@ -60,6 +63,16 @@ pub(in crate::program) fn layers<T>(layers: &[Dense]) -> String {
     }))
 }
 
+/// The block of the Fisher that a layer has, where it is not a full one.
+pub(in crate::program) fn block(layer: &ConvolutionLayer) -> &'static str {
+    match layer.block() {
+        None | Some(Block::Full) => "",
+        Some(Block::Uncorrelated) => ", uncorrelated block",
+        Some(Block::DiagonalInput) => ", block of a diagonal A",
+        Some(Block::Diagonal) => ", diagonal block",
+    }
+}
+
 /// The same for a network with convolutions.
 pub(in crate::program) fn convolutions<T>(layers: &[ConvolutionLayer]) -> String {
     states(layers.iter().map(|layer| {
@@ -82,12 +95,13 @@ pub(in crate::program) fn convolutions<T>(layers: &[ConvolutionLayer]) -> String
             columns.kernel()
         );
         let grouped = if groups > 1 { format!(", {groups} groups") } else { String::new() };
-        let bias = if groups == 0 || convolution.shape().bias() { "" } else { ", no bias" };
+        let bias = if groups == 0 || convolution.has_bias() { "" } else { ", no bias" };
+        let block = block(layer);
         let does = layer
             .pooling()
             .map_or_else(|| format!("{:?}", layer.activation()), |pooling| format!("{pooling:?} pooling"));
         let words = layer.parameters() + groups * convolution.shape().words();
-        (format!("{shape}{grouped}{bias}"), does, layer.parameters(), words * size_of::<T>())
+        (format!("{shape}{grouped}{bias}{block}"), does, layer.parameters(), words * size_of::<T>())
     }))
 }
 

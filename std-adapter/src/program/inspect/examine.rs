@@ -119,7 +119,10 @@ fn damping<T: Scalar>(layer: &LayerMut<'_, T>, config: &Config<T>, progress: &Pr
 impl Spectra {
     fn add<T: Scalar>(&mut self, layer: &LayerMut<'_, T>) {
         let outputs: Vec<f64> = layer.output_factor().values().map(Scalar::to_f64).collect();
-        let inputs = layer.input_factor().values().map(Scalar::to_f64);
+        let shared = layer.input_factor().values().map(Scalar::to_f64);
+        // A line of a factor that points share stands for each of them.
+        let shared = shared.flat_map(|a| std::iter::repeat_n(a, layer.shape().points()));
+        let inputs = shared.chain(layer.input_moments().iter().map(|a| a.to_f64()));
         self.kronecker.extend(inputs.flat_map(|a| outputs.iter().map(move |b| a * b)));
         self.scalings.extend(layer.scalings().iter_columns().flatten().map(|s| s.to_f64()));
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 use ekfac::{
     Config, Dense, Error, Loss, Net,
-    convolution::{ConvolutionLayer, ConvolutionNet},
+    convolution::{Block, ConvolutionLayer, ConvolutionNet},
     net::dense_layers,
 };
 use std::{fs, path::Path};
@@ -173,6 +173,30 @@ fn described(path: &Path, arguments: &Arguments, prepared: &Prepared) -> Result<
         )
         .into());
     }
+    expect_tokens(&description, prepared).map_err(|problem| format!("--layers {place}: {problem}"))?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Asked::Described { description, file })
+}
+
+/// An embedding takes whole numbers below its vocabulary, as they are in the file.
+fn expect_tokens(description: &Description, prepared: &Prepared) -> Result<(), String> {
+    let Some(first) = description.layers.first() else { return Ok(()) };
+    if first.block() != Some(Block::DiagonalInput) {
+        return Ok(());
+    }
+    let (name, vocabulary) = (&prepared.training.name, first.convolution().shape().inputs());
+    if prepared.inputs_changed() {
+        return Err("layer 1 (embedding): it takes tokens as they are: give --standardise no".into());
+    }
+    let mut tokens = prepared.training.inputs.iter().chain(&prepared.validation.inputs);
+    match tokens.find(|token| !(**token >= 0.0 && token.fract() == 0.0 && (**token as usize) < vocabulary)) {
+        None => Ok(()),
+        Some(token) if *token >= 0.0 && token.fract() == 0.0 => Err(format!(
+            "layer 1 (embedding): {name} has the token {token}: write vocabulary = {} or more",
+            *token as usize + 1
+        )),
+        Some(token) => Err(format!(
+            "layer 1 (embedding): {name} has {token}, which is no token: they are whole numbers from 0"
+        )),
+    }
 }

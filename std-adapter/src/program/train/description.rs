@@ -16,6 +16,7 @@
 //! dilation = 1
 //! groups = 1               # as many as there are channels: a filter of its own for each
 //! bias = true
+//! uncorrelated = false     # true: one factor for the channels, which all points of the kernel share
 //! activation = "tanh"      # default: --activation, and --output-activation in the last layer
 //!
 //! [[layer]]
@@ -25,6 +26,14 @@
 //!
 //! [[layer]]
 //! kind = "sequence"        # a dense layer at every location; `bias`, `activation`
+//! outputs = 8
+//!
+//! [[layer]]
+//! kind = "affine"          # a scale and a shift for each channel; `bias = false` for scales alone; `activation`, none by default
+//!
+//! [[layer]]
+//! kind = "embedding"       # first of all, on a line of tokens, 0 to vocabulary - 1: a vector for each; `activation`, none by default
+//! vocabulary = 100
 //! outputs = 8
 //!
 //! [[layer]]
@@ -46,6 +55,7 @@ use super::{
     arguments::parse_activation,
     map::{Map, Sides, Window},
 };
+use crate::program::text;
 use ekfac::{
     Activation,
     convolution::{Axis, Convolution, ConvolutionLayer, Layout, Pooling},
@@ -55,7 +65,7 @@ use std::collections::HashMap;
 use toml::{Table, Value};
 
 /// All kinds of layers, for a message.
-const KINDS: &str = "conv, dense, sequence, add, max-pool, average-pool or global-pool";
+const KINDS: &str = "conv, dense, sequence, affine, embedding, add, max-pool, average-pool or global-pool";
 
 /// A described network.
 pub(super) struct Description {
@@ -110,6 +120,22 @@ struct Conv {
     dilation: Option<Sides>,
     groups: Option<usize>,
     bias: Option<bool>,
+    uncorrelated: Option<bool>,
+    activation: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Affine {
+    bias: Option<bool>,
+    activation: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Embedding {
+    vocabulary: usize,
+    outputs: usize,
     activation: Option<String>,
 }
 
@@ -170,12 +196,15 @@ impl Description {
             };
             place = format!("layer {} ({kind})", index + 1);
             let name = table.remove("name");
-            let default = if index == last { defaults.output } else { defaults.hidden };
+            // What has no default of its own.
+            let plain = matches!(kind.as_str(), "affine" | "embedding");
+            let hidden = if plain { Activation::Identity } else { defaults.hidden };
+            let default = if index == last { defaults.output } else { hidden };
             let layer = layer(&kind, table, &below, default).and_then(checked);
             let layer = layer.map_err(|problem| format!("{place}: {problem}"))?;
             // An addition's own geometry is one channel, whatever it adds.
             let above = if kind == "add" { below.map } else { below.map.after(layer.convolution()) };
-            shapes.push(format!("{kind}: {} -> {above}", below.map));
+            shapes.push(format!("{kind}: {} -> {above}{}", below.map, text::block(&layer)));
             layers.push(layer);
             below.go_on(name, above).map_err(|problem| format!("{place}: {problem}"))?;
         }
@@ -265,6 +294,8 @@ fn layer(kind: &str, table: Table, below: &Below, default: Activation) -> Result
             flat.dense(read(table)?, default)
         }
         "sequence" => map.dense(read(table)?, default),
+        "affine" => affine(read(table)?, map, default),
+        "embedding" => embedding(read(table)?, below, default),
         "add" => below.addition(read(table)?, default),
         "max-pool" => pool(Pooling::Max, read(table)?, map),
         "average-pool" => pool(Pooling::Average, read(table)?, map),
@@ -277,7 +308,7 @@ fn layer(kind: &str, table: Table, below: &Below, default: Activation) -> Result
 }
 
 fn convolution(given: Conv, map: &Map, default: Activation) -> Result<ConvolutionLayer, String> {
-    let Conv { outputs, kernel, stride, padding, dilation, groups, bias, activation } = given;
+    let Conv { outputs, kernel, stride, padding, dilation, groups, bias, uncorrelated, activation } = given;
     let axes = map.axes(&Window { kernel, stride, padding, dilation })?;
     let groups = groups.unwrap_or(1);
     for (count, name) in [(map.channels, "channels"), (outputs, "outputs")] {
@@ -286,7 +317,28 @@ fn convolution(given: Conv, map: &Map, default: Activation) -> Result<Convolutio
         }
     }
     let convolution = Convolution::new_2d(map.channels, axes, outputs).groups(groups).layout(map.layout);
+    let convolution = if uncorrelated == Some(true) { convolution.uncorrelated() } else { convolution };
     with_weights(convolution, outputs, bias, activation, default)
+}
+
+fn affine(given: Affine, map: &Map, default: Activation) -> Result<ConvolutionLayer, String> {
+    let Affine { bias, activation } = given;
+    let convolution = Convolution::affine(map.channels, map.sides).layout(map.layout);
+    with_weights(convolution, map.channels, bias, activation, default)
+}
+
+fn embedding(given: Embedding, below: &Below, default: Activation) -> Result<ConvolutionLayer, String> {
+    let Embedding { vocabulary, outputs, activation } = given;
+    if below.count > 0 {
+        return Err("only the first layer can be one, since no gradient comes through it".into());
+    }
+    let Map { channels: 1, sides: [1, length], is_line: true, .. } = below.map else {
+        return Err(format!("it takes a line of tokens and not {}: give [input] a length alone", below.map));
+    };
+    if vocabulary == 0 {
+        return Err("vocabulary 0: write 1 or more".into());
+    }
+    with_weights(Convolution::embedding(vocabulary, length, outputs), outputs, None, activation, default)
 }
 
 impl Map {

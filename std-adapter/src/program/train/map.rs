@@ -92,7 +92,7 @@ impl Map {
     pub(super) fn after(&self, convolution: &Convolution) -> Map {
         let sides = convolution.axes().map(|axis| axis.positions());
         let channels = convolution.output_words() / convolution.locations().max(1);
-        Map { channels, sides, ..*self }
+        Map { channels, sides, layout: convolution.order(), ..*self }
     }
 }
 

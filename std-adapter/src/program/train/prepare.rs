@@ -45,6 +45,12 @@ impl Prepared {
         Ok(Self { training, validation, loss, task, inputs, targets, scaling, checksum })
     }
 
+    /// Whether the inputs are other numbers than those of the file.
+    pub(super) fn inputs_changed(&self) -> bool {
+        self.inputs.mean.iter().any(|mean| *mean != 0.0)
+            || self.inputs.scale.iter().any(|scale| *scale != 1.0)
+    }
+
     /// The number of values that the network is to give.
     pub(super) fn outputs(&self) -> usize {
         if self.task == Task::Reconstruct { self.training.input_width } else { self.training.targets.width() }
