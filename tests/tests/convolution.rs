@@ -14,7 +14,7 @@ use ekfac_tests::{
     oracle::{
         bench::{Bench as DenseBench, reconstructed},
         block,
-        convolution::{Bench, Plan, fisher, mean, scalings},
+        convolution::{Bench, Plan, batch, fisher, mean, rounded, scalings},
         dense, largest_difference, natural_gradient, relative_difference, unit, widened,
     },
     random::Draws,
@@ -24,19 +24,6 @@ use nalgebra::DMatrix;
 /// One batch, its statistics taken afresh, the basis exact.
 fn one_batch<T: Scalar>(damping: f64) -> Config<T> {
     Config::paper(T::ONE, T::from_f64(damping), 1)
-}
-
-fn rounded<T: Scalar>(matrix: DMatrix<f64>) -> DMatrix<f64> {
-    matrix.map(|value| T::from_f64(value).to_f64())
-}
-
-/// Images and gradients of a batch, exact in the scalar; the gradients depend on the images, as they do in a network.
-fn batch<T: Scalar>(plan: &Plan, count: usize, draws: &mut Draws) -> (DMatrix<f64>, DMatrix<f64>) {
-    let images = draws.matrix(plan.inputs(), count);
-    let maps = DMatrix::from_fn(plan.outputs * plan.locations(), count, |i, j| {
-        draws.normal() * (0.3 + images[(i % plan.inputs(), j)])
-    });
-    (rounded::<T>(images), rounded::<T>(maps))
 }
 
 fn some_weights(plan: &Plan, draws: &mut Draws) -> Vec<f64> {

@@ -179,6 +179,34 @@ impl Plan {
         out
     }
 
+    /// Points of the kernel.
+    pub fn points(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
+    /// The mean of the blocks that A has on its diagonal for the points of the kernel: what they share where they are taken for
+    /// uncorrelated.
+    pub fn shared_factor(&self, a: &DMatrix<f64>) -> DMatrix<f64> {
+        let (points, channels) = (self.points(), self.channels / self.groups);
+        DMatrix::from_fn(channels, channels, |i, j| {
+            (0..points).map(|p| a[(i * points + p, j * points + p)]).sum::<f64>() / points as f64
+        })
+    }
+
+    /// A matrix of channels, such as a basis or a factor, for each point of the kernel and none between two; the bias apart.
+    pub fn at_each_point(&self, shared: &DMatrix<f64>, bias: f64) -> DMatrix<f64> {
+        let points = self.points();
+        DMatrix::from_fn(self.lines(), self.lines(), |i, j| {
+            if i == self.patch() || j == self.patch() {
+                if i == j { bias } else { 0.0 }
+            } else if i % points == j % points {
+                shared[(i / points, j / points)]
+            } else {
+                0.0
+            }
+        })
+    }
+
     /// The gradients of each example's loss with respect to a group's weights, sum_t g a^T.
     pub fn example_gradients(
         &self,
@@ -220,6 +248,20 @@ impl Plan {
         }
         (input / count, output / count)
     }
+}
+
+/// A matrix as the scalar holds it.
+pub fn rounded<T: Scalar>(matrix: DMatrix<f64>) -> DMatrix<f64> {
+    matrix.map(|value| T::from_f64(value).to_f64())
+}
+
+/// Images and gradients of a batch, exact in the scalar; the gradients depend on the images, as they do in a network.
+pub fn batch<T: Scalar>(plan: &Plan, count: usize, draws: &mut Draws) -> (DMatrix<f64>, DMatrix<f64>) {
+    let images = draws.matrix(plan.inputs(), count);
+    let maps = DMatrix::from_fn(plan.outputs * plan.locations(), count, |i, j| {
+        draws.normal() * (0.3 + images[(i % plan.inputs(), j)])
+    });
+    (rounded::<T>(images), rounded::<T>(maps))
 }
 
 /// The Fisher block (1/N) sum vec(G_i) vec(G_i)^T, columns stacked.
