@@ -54,8 +54,15 @@ fn convolutions<T: Scalar>(
         axis
     };
     let layout = if black_box(true) { Layout::ChannelsFirst } else { Layout::ChannelsLast };
-    let convolution =
-        Convolution::new_2d(number(), [axis(), axis()], number()).groups(number()).layout(layout);
+    let convolution = match number() {
+        0 => Convolution::embedding(number(), number(), number()),
+        1 => Convolution::affine(number(), [number(), number()]),
+        2 => Convolution::new_2d(number(), [axis(), axis()], number()),
+        _ => Convolution::new_2d(number(), [axis(), axis()], number()).uncorrelated(),
+    };
+    let convolution = convolution.groups(number()).layout(layout);
+    let convolution = if black_box(true) { convolution } else { convolution.without_bias() };
+    keep((convolution.block(), convolution.shape().lines(), convolution.shape().points()));
     keep((
         Convolution::sequence(number(), number(), number()),
         convolution.check(),
@@ -76,8 +83,10 @@ fn convolutions<T: Scalar>(
     keep(layer.observe(matrix(values)?, matrix(values)?));
     keep(layer.precondition(values, out));
     keep(layer.layer(number()).map(|layer| layer.mean_scaling()));
+    keep(layer.layer(number()).map(|layer| layer.input_moments().len()));
     let layers: &[ConvolutionLayer] = black_box(&[]);
     let net = ConvolutionNet::new(layers, black_box(Loss::SoftmaxCrossEntropy));
+    keep(net.layers().first().and_then(ConvolutionLayer::block));
     keep((net.check(), net.words(number(), number()), net.state_words(), net.inputs(), net.outputs()));
     keep(
         ConvolutionLearner::new(net, *config, black_box(7), number(), number(), &mut *state)
