@@ -88,20 +88,16 @@ fn config(draws: &mut Draws) -> Config<f64> {
 
 #[test]
 fn no_step_exceeds_its_bound_and_hard_ones_come_near() {
-    check(layers, |draws| draws.normal(), 0.6);
+    check(layers, |draws| draws.normal());
 }
 
 #[test]
 fn nor_does_one_with_other_blocks() {
-    check(other_blocks, |draws| draws.index(TOKENS) as f64, 0.4);
+    check(other_blocks, |draws| draws.index(TOKENS) as f64);
 }
 
-/// Steps of nets on inputs of this kind, the hardest of each at least so large a share of its bound.
-fn check(
-    layers: impl Fn(&mut Draws) -> Vec<ConvolutionLayer>,
-    input: impl Fn(&mut Draws) -> f64,
-    share: f64,
-) {
+/// Steps of nets on inputs of this kind.
+fn check(layers: impl Fn(&mut Draws) -> Vec<ConvolutionLayer>, input: impl Fn(&mut Draws) -> f64) {
     println!("seed {SEED}");
     let mut draws = Draws::new(SEED);
     let mut shares = Vec::new();
@@ -136,5 +132,5 @@ fn check(
     }
     let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
     println!("of {} nets that rotate, the least share of the bound: {least}", shares.len());
-    assert!(shares.len() > NETS / 2 && least > share, "the bound is loose: {least}");
+    assert!(shares.len() > NETS / 2 && least > 0.6, "the bound is loose: {least}");
 }

@@ -248,9 +248,9 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         let (block, scales, mut plan) = (self.convolution.block(), self.convolution.channels(), *plan);
         let Room { layer, in_flight, mean_gradient, scratch, .. } = &mut self.dense;
         let weights = &mut *in_flight.weights;
-        if block == Block::Diagonal {
+        let keep = T::ONE - plan.learning_rate * plan.weight_decay;
+        if block == Block::Diagonal && keep < T::ONE {
             // The shifts, which are biases, lie in no column of their own.
-            let keep = T::ONE - plan.learning_rate * plan.weight_decay;
             weights.iter_mut().take(scales).for_each(|scale| *scale *= keep);
             counted.add(scales);
             plan.weight_decay = T::ZERO;
