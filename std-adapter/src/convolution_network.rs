@@ -277,7 +277,9 @@ fn columns<T>(layers: &[ConvolutionLayer], capacity: usize) -> usize {
     let layers = layers.iter().filter(|layer| layer.parameters() > 0);
     let sizes = layers.map(|layer| {
         let (shape, samples) = (layer.convolution().shape(), layer.convolution().locations());
-        (shape, samples.saturating_mul(capacity))
+        // Where A is diagonal, nothing is read as patches.
+        let columns = if shape.points() == 0 { 0 } else { shape.columns() };
+        (shape.rows(), columns, shape.lines(), samples.saturating_mul(capacity))
     });
     let plain = |m: usize, n: usize, columns: usize| {
         m.saturating_mul(n).saturating_add(m.saturating_add(n).saturating_mul(columns)).saturating_mul(2)
@@ -287,15 +289,12 @@ fn columns<T>(layers: &[ConvolutionLayer], capacity: usize) -> usize {
         let is_worth_it = samples > 2 * size && words <= MOST_SCRATCH / size_of::<T>();
         if is_worth_it { words } else { 0 }
     };
-    let wanted = sizes.clone().map(|(shape, samples)| {
-        let products = plain(shape.rows(), shape.columns(), samples.min(ENOUGH_COLUMNS));
-        products.max(short_cut(shape.rows(), samples)).max(short_cut(shape.lines(), samples))
+    let wanted = sizes.clone().map(|(m, n, lines, samples)| {
+        let products = plain(m, n, samples.min(ENOUGH_COLUMNS));
+        products.max(short_cut(m, samples)).max(short_cut(lines, samples))
     });
     let wanted = wanted.max().unwrap_or(0);
     // The scratch is that of the layer that has most.
-    let enough = sizes.map(|(shape, _)| {
-        let (m, n) = (shape.rows(), shape.columns());
-        wanted.saturating_sub(plain(m, n, 0)).div_ceil(2 * (m + n))
-    });
+    let enough = sizes.map(|(m, n, ..)| wanted.saturating_sub(plain(m, n, 0)).div_ceil(2 * (m + n)));
     enough.min().unwrap_or(1).clamp(1, MOST_COLUMNS)
 }

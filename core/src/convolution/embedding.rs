@@ -6,17 +6,36 @@
 //! ```
 //!
 //! With [`Sharing::Reduce`] the moment of an example's mean patch is not diagonal, and its diagonal, (how often / T)^2, is what stays.
-//! *Invariant*: the tokens have been checked ([`Convolution`](super::Convolution)). *Cost*: nothing of size vocabulary^2; for S a
+//! *Invariant*: the tokens have been checked ([`check_tokens`](Convolution::check_tokens)). *Cost*: nothing of size vocabulary^2; for S a
 //! comparison for each pair of locations of an example, and 2 m^2 + 4 m operations for each token that comes in it. *Failure*: none.
 
 use super::{
-    Sharing,
+    Convolution, Sharing,
     moments::open,
     samples::{Samples, read_each_pair},
     walk::{Walk, blocks},
 };
-use crate::{Blend, LayerMut, MatrixMut, MatrixRef, Scalar, carve::cut, kernels::Counted};
+use crate::{Blend, Error, LayerMut, MatrixMut, MatrixRef, Scalar, carve::cut, kernels::Counted};
 use core::ops::Range;
+
+impl Convolution {
+    /// Refuses values of an embedding's images that are no tokens; the first has this index among all of the argument's.
+    pub(super) fn check_tokens<T: Scalar>(
+        &self,
+        argument: &'static str,
+        start: usize,
+        values: &[T],
+    ) -> Result<(), Error> {
+        let Some(vocabulary) = self.vocabulary() else { return Ok(()) };
+        let end = T::from_usize(vocabulary);
+        let is_token =
+            |value: &T| *value >= T::ZERO && *value < end && T::from_usize(value.to_usize()) == *value;
+        match values.iter().position(|value| !is_token(value)) {
+            Some(index) => Err(Error::OutOfRange { argument, index: start + index }),
+            None => Ok(()),
+        }
+    }
+}
 
 impl Walk {
     /// The group's outputs at one location of a map.

@@ -15,7 +15,7 @@ use super::{
     block::{Block, Form, MOST_TOKENS},
     walk::{Grid, Walk},
 };
-use crate::{Error, Scalar, Shape};
+use crate::{Error, Shape};
 use core::ops::Range;
 
 /// One axis of an image, and of the kernel that slides along it.
@@ -280,6 +280,11 @@ impl Convolution {
         rows.length.saturating_mul(columns.length)
     }
 
+    /// How many tokens an embedding has; none of another kind.
+    pub(super) const fn vocabulary(&self) -> Option<usize> {
+        if let Form::Embedding(tokens) = self.form { Some(tokens) } else { None }
+    }
+
     /// Scales of an affine layer.
     pub(super) const fn channels(&self) -> usize {
         self.channels
@@ -367,6 +372,15 @@ impl Convolution {
         }
     }
 
+    /// The same, of an affine layer with its channels as rows, as a step sees it.
+    pub(super) const fn seen_shape(&self) -> Shape {
+        match (self.form, self.bias) {
+            (Form::Affine, true) => Shape::new(1, self.channels),
+            (Form::Affine, false) => Shape::new(1, self.channels).without_bias(),
+            _ => self.shape(),
+        }
+    }
+
     const fn patch_shape(&self) -> Shape {
         let [rows, columns] = self.axes;
         let patch =
@@ -437,23 +451,6 @@ impl Convolution {
             || self.input_words() == usize::MAX
             || self.output_words() == usize::MAX;
         if most { Err(Error::SizeOverflow { argument: "convolution" }) } else { Ok(()) }
-    }
-
-    /// Refuses values of an embedding's images that are no tokens; the first has this index among all of the argument's.
-    pub(super) fn check_tokens<T: Scalar>(
-        &self,
-        argument: &'static str,
-        start: usize,
-        values: &[T],
-    ) -> Result<(), Error> {
-        let Form::Embedding(vocabulary) = self.form else { return Ok(()) };
-        let end = T::from_usize(vocabulary);
-        let is_token =
-            |value: &T| *value >= T::ZERO && *value < end && T::from_usize(value.to_usize()) == *value;
-        match values.iter().position(|value| !is_token(value)) {
-            Some(index) => Err(Error::OutOfRange { argument, index: start + index }),
-            None => Ok(()),
-        }
     }
 
     /// The walk over one group's patches.

@@ -16,6 +16,11 @@
 //! KFC's Omega, the mean patch moment times T), so that a layer's two factors are its K-FAC block as they are, and damping, pi and
 //! the Kronecker scalings know nothing of locations. [`Sharing::Reduce`] (Eschenhagen et al. 2023) needs no T.
 //!
+//! *Blocks*: that is a full one. [`Convolution::uncorrelated`] shares a factor of the channels among the kernel's points (SUA), with
+//! k^2 times fewer words; an [`embedding`](Convolution::embedding) has a diagonal A, a scale and a shift for each channel
+//! ([`affine`](Convolution::affine)) a diagonal block, as any parameters would of which no more is known. [`ConvolutionLayer::block`]
+//! says which one a layer has, and [`block`] what each of them is.
+//!
 //! *Invariant*: with S exact for each example |F - F_EKFAC| <= |F - F_KFAC| in the basis of either kind of factors. With T = 1 all
 //! is as in a dense layer. *Cost*, N examples of which M are measured: factors M T (3 n^2 + 3 m^2) or, where the scratch
 //! has 2 n^2 words, a third of it and 4 n^3 + 4 m^3; S M (2 T m n + 2 m n (m + n)),
@@ -25,7 +30,8 @@
 //! * A network to train on a device or a desktop: [`ConvolutionLearner`] over a [`ConvolutionNet`].
 //! * A training loop of your own: [`ConvolutionPreconditioner`], [`Convolution::forward`] and
 //!   [`Convolution::backward`].
-//! * A dense layer along a sequence is [`Convolution::sequence`]; between convolutions, [`Pooling`].
+//! * A dense layer along a sequence is [`Convolution::sequence`]; between convolutions, [`Pooling`]; below all, tokens
+//!   ([`Convolution::embedding`]).
 
 mod affine;
 pub mod block;

@@ -12,6 +12,8 @@ use super::{
 use crate::{
     Config, Error, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reference, Scalar,
     carve::{Carver, cut},
+    config::Known,
+    damping::pi,
     error::expect_length,
     kernels::Counted,
     preconditioner::precondition_layer,
@@ -175,7 +177,9 @@ impl<'a, T: Scalar> ConvolutionPreconditioner<'a, T> {
         for (group, (gradient, out)) in groups.enumerate() {
             let layer = layer_of(&self.convolution, self.state, group)?;
             if !shape.is_full() {
-                let damping = self.config.damping_of(&layer, self.progress);
+                let (mean, weight) = (layer.mean_scaling(), layer.factor_weight());
+                let known = Known { shape: self.convolution.seen_shape(), mean, weight };
+                let damping = self.config.damping_with(known, self.progress, || pi(&layer));
                 let mut counted = Counted::new(self.kernels);
                 let block = self.convolution.block();
                 sides::precondition(&layer, &mut counted, block, damping, gradient, out, self.workspace);

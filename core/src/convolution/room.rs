@@ -99,17 +99,8 @@ impl<'a, T: Scalar> SharedRoom<'a, T> {
 }
 
 impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
-    /// Of a diagonal block, whose parameters lie in one row, by the rows that its channels are.
     fn shape(&self) -> Shape {
-        let shape = self.dense.shape();
-        match self.convolution.block() {
-            Block::Diagonal => {
-                let channels = self.convolution.channels();
-                let shown = Shape::new(1, channels);
-                if shape.parameters_held() > channels { shown } else { shown.without_bias() }
-            }
-            _ => shape,
-        }
+        self.convolution.seen_shape()
     }
 
     fn marks(&mut self) -> Marks<'_, T> {
@@ -225,8 +216,14 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         self.dense.mean_scaling()
     }
 
+    /// Of a diagonal block such that their means by the shape are those of diag F and of 1.
     fn traces(&mut self) -> (T, T) {
-        self.dense.traces()
+        let (a, b) = self.dense.traces();
+        let (seen, stored) = (self.shape(), self.dense.shape());
+        let each = |trace: T, seen: usize, stored: usize| {
+            if seen == stored { trace } else { trace / T::from_usize(stored) * T::from_usize(seen) }
+        };
+        (each(a, seen.columns(), stored.columns()), each(b, seen.rows(), stored.rows()))
     }
 
     fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
