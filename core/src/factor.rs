@@ -197,6 +197,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         self.size
     }
 
+    #[cfg(feature = "batches")]
     pub(crate) fn covariance_mut(&mut self) -> &mut [T] {
         self.parts().covariance
     }

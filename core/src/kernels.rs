@@ -14,7 +14,13 @@
 
 #[cfg(feature = "large")]
 pub use crate::elementwise::Elementwise;
-use crate::{Activation, MatrixMut, MatrixRef, Scalar, carve::cut};
+use crate::{
+    Activation, MatrixMut, MatrixRef, Scalar,
+    carve::cut,
+    single::{self, BATCHES},
+};
+#[cfg(not(feature = "batches"))]
+use core::marker::PhantomData;
 
 /// How the mean of a batch enters a running average.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,17 +35,30 @@ impl<T: Scalar> Blend<T> {
     /// Blends one column of means into one column of values.
     pub fn apply(self, values: &mut [T], means: &[T]) {
         match self {
-            // A share of 1 forgets the old value whatever its size, so it must not pass through a difference.
-            Blend::Move(share) if share == T::ONE => {
-                values.iter_mut().zip(means).for_each(|(value, mean)| *value = *mean);
-            }
             Blend::Move(share) => {
+                let values = self.over(values);
                 values.iter_mut().zip(means).for_each(|(value, mean)| *value += share * (*mean - *value));
             }
             Blend::Add(share) => {
                 values.iter_mut().zip(means).for_each(|(value, mean)| *value += share * *mean);
             }
         }
+    }
+
+    /// The values to blend into: a share of 1 forgets them whatever their size, so they must not pass through a difference.
+    pub(crate) fn over(self, values: &mut [T]) -> &mut [T] {
+        if self == Blend::Move(T::ONE) {
+            values.fill(T::ZERO);
+        }
+        values
+    }
+
+    /// Blends one mean into one value of those.
+    pub(crate) fn move_one(self, value: &mut T, mean: T) {
+        *value += match self {
+            Blend::Move(share) => share * (mean - *value),
+            Blend::Add(share) => share * mean,
+        };
     }
 }
 
@@ -312,6 +331,11 @@ fn add_columns<T: Scalar>(into: &mut [T], matrix: MatrixRef<'_, T>, coefficients
     add_mapped_columns(into, matrix, coefficients, scale, |x| x);
 }
 
+/// into += matrix x.
+pub(crate) fn add_multiples<T: Scalar>(into: &mut [T], matrix: MatrixRef<'_, T>, x: &[T]) {
+    add_columns(into, matrix, Spaced { rest: x, stride: 1 }, T::ONE);
+}
+
 /// into += sum over the columns of scale * coefficient^2 * column^2, element by element.
 #[inline(never)]
 fn add_squared_columns<T: Scalar>(
@@ -359,15 +383,52 @@ fn beyond<T>(values: &[T], words: usize) -> &[T] {
     values.get(words..).unwrap_or_default()
 }
 
+/// The kernels of a run: those that it was given, or core's own where no others are built.
+#[derive(Clone, Copy)]
+pub(crate) struct Chosen<'a, T> {
+    #[cfg(feature = "batches")]
+    kernels: &'a dyn Kernels<T>,
+    #[cfg(not(feature = "batches"))]
+    kernels: PhantomData<&'a T>,
+}
+
+impl<'a, T: Scalar> Chosen<'a, T> {
+    #[cfg(feature = "batches")]
+    pub(crate) fn new(kernels: &'a dyn Kernels<T>) -> Self {
+        Self { kernels }
+    }
+
+    #[cfg(feature = "batches")]
+    pub(crate) fn get(self) -> &'a dyn Kernels<T> {
+        self.kernels
+    }
+
+    #[cfg(not(feature = "batches"))]
+    #[inline(always)]
+    pub(crate) fn new(_kernels: &'a dyn Kernels<T>) -> Self {
+        Self { kernels: PhantomData }
+    }
+
+    #[cfg(not(feature = "batches"))]
+    pub(crate) fn get(self) -> &'a Reference {
+        &Reference
+    }
+}
+
 /// Kernels that count what they are asked to do: multiplications and additions, the products' shares only.
 pub struct Counted<'a, T> {
-    kernels: &'a dyn Kernels<T>,
+    kernels: Chosen<'a, T>,
     operations: u64,
 }
 
 impl<'a, T: Scalar> Counted<'a, T> {
-    /// A count that starts at zero.
+    /// A count that starts at zero. Without the feature `batches` the kernels are core's own.
+    #[inline(always)]
     pub fn new(kernels: &'a dyn Kernels<T>) -> Self {
+        Self::by(Chosen::new(kernels))
+    }
+
+    pub(crate) fn by(kernels: Chosen<'a, T>) -> Self {
         Self { kernels, operations: 0 }
     }
 
@@ -392,7 +453,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
         keep: T,
     ) {
         self.add(2 * left.rows() * left.columns() * right.columns());
-        self.kernels.product(out, left, right, scale, keep);
+        self.kernels.get().product(out, left, right, scale, keep);
     }
 
     /// out = left x, or left^T x, for so many columns: from slices, so that the callers hold no matrices on the stack.
@@ -408,11 +469,14 @@ impl<'a, T: Scalar> Counted<'a, T> {
         let (rows, terms) =
             if transposed { (left.columns(), left.rows()) } else { (left.rows(), left.columns()) };
         self.add(2 * rows * terms * columns);
+        if !BATCHES {
+            return single::multiply(out, left, x, transposed);
+        }
         let (out, x) = (MatrixMut::over(out, rows, columns), MatrixRef::over(x, terms, columns));
         if transposed {
-            self.kernels.product_left_transposed(out, left, x, T::ONE, T::ZERO);
+            self.kernels.get().product_left_transposed(out, left, x, T::ONE, T::ZERO);
         } else {
-            self.kernels.product(out, left, x, T::ONE, T::ZERO);
+            self.kernels.get().product(out, left, x, T::ONE, T::ZERO);
         }
     }
 
@@ -426,10 +490,10 @@ impl<'a, T: Scalar> Counted<'a, T> {
         keep: T,
     ) {
         self.add(2 * left.rows() * left.columns() * right.rows());
-        self.kernels.product_right_transposed(out, left, right, scale, keep);
+        self.kernels.get().product_right_transposed(out, left, right, scale, keep);
     }
 
-    pub(crate) fn kernels(&self) -> &'a dyn Kernels<T> {
+    pub(crate) fn kernels(&self) -> Chosen<'a, T> {
         self.kernels
     }
 
@@ -442,7 +506,10 @@ impl<'a, T: Scalar> Counted<'a, T> {
         scratch: &mut [T],
     ) {
         self.add((x.columns() + 1) * x.rows() * (x.rows() + 1));
-        self.kernels.symmetric_update(packed, x, blend, scratch);
+        if !BATCHES {
+            return single::symmetric_update(packed, x.as_slice(), blend);
+        }
+        self.kernels.get().symmetric_update(packed, x, blend, scratch);
     }
 
     #[inline(never)]
@@ -455,6 +522,9 @@ impl<'a, T: Scalar> Counted<'a, T> {
         scratch: &mut [T],
     ) {
         self.add((2 * a.columns() + 3) * g.rows() * a.rows());
-        self.kernels.squared_product(scalings, g, a, blend, scratch);
+        if !BATCHES {
+            return single::squared_product(scalings, g.as_slice(), a.as_slice(), blend);
+        }
+        self.kernels.get().squared_product(scalings, g, a, blend, scratch);
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     marks::{Mark, Marks},
     precondition::Bases,
     shape::{HEADER, factor_words_held},
+    single::BATCHES,
 };
 use core::ops::Range;
 
@@ -216,6 +217,11 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         Coordinates::of(self.words)
     }
 
+    /// Whether weights that belong to it, if any, live in the eigenbasis.
+    pub(crate) fn turns_weights(&self) -> bool {
+        !BATCHES || self.coordinates() == Coordinates::Eigenbasis
+    }
+
     /// The layer's scalars.
     pub(crate) fn marks(&mut self) -> Marks<'_, T> {
         Marks::over(self.words)
@@ -344,7 +350,8 @@ pub(crate) fn is_sound<T: Scalar>(place: usize, word: T) -> bool {
     if is_mark(Mark::Started) {
         word == T::ONE
     } else if is_mark(Mark::Coordinates) {
-        word == T::ZERO || word == T::ONE
+        // A learner without batches has no parameter coordinates.
+        word == T::ONE || BATCHES && word == T::ZERO
     } else if is_mark(Mark::FactorWeight) || is_mark(Mark::ScalingWeight) {
         within(1.0)
     } else if is_mark(Mark::FailedRefreshes) {

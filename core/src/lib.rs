@@ -65,6 +65,7 @@ mod allowed;
 mod carve;
 mod companion;
 pub mod config;
+#[cfg(feature = "batches")]
 pub mod convolution;
 pub mod coordinates;
 pub mod damping;
@@ -88,6 +89,7 @@ mod rotation;
 mod scalar;
 mod scalings;
 pub mod shape;
+mod single;
 pub mod snapshot;
 pub mod step;
 #[cfg(feature = "large")]
@@ -95,6 +97,7 @@ mod turns;
 mod view;
 
 pub use config::{Averaging, Carry, Clip, Config, Estimator, Fisher, Refresh};
+#[cfg(feature = "batches")]
 pub use convolution::{Convolution, ConvolutionPreconditioner, Sharing};
 pub use coordinates::Coordinates;
 pub use damping::{Adaptation, Damping};

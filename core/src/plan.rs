@@ -12,6 +12,7 @@ use crate::{
     config::Known,
     damping::{self, LayerDamping},
     precondition::{Plan, Survey},
+    single::built,
     step::{Rooms, Run, SURVEY, Stages, opened},
 };
 
@@ -44,7 +45,7 @@ pub(crate) struct Look<T> {
 
 /// The weight of this step in the running means of its length and of the reach.
 fn share_of_step<T: Scalar>(run: &Run<'_, T>) -> T {
-    run.progress.share(run.config.scalings.decay(run.batch))
+    run.progress.share(run.config.scalings.decay(built(run.batch)))
 }
 
 /// Looks at all layers, and writes nothing but the mean of S and the running mean of the reach.
@@ -125,11 +126,11 @@ pub(crate) fn plan<T: Scalar>(run: &mut Run<'_, T>, look: &Look<T>) -> Option<Pl
     run.progress.note_length(judged, share);
     // A loss below zero (targets that are no probabilities) leaves no budget, and no root of a negative number.
     let share_of_loss =
-        |share: T| (share * T::from_usize(run.batch) * run.progress.mean_loss).maximum(T::ZERO);
+        |share: T| (share * T::from_usize(built(run.batch)) * run.progress.mean_loss).maximum(T::ZERO);
     let budget = match config.clip {
         Clip::None => None,
         Clip::Fixed(r) => Some(r),
-        Clip::PerExample(kappa) => Some(kappa * T::from_usize(run.batch)),
+        Clip::PerExample(kappa) => Some(kappa * T::from_usize(built(run.batch))),
         Clip::ShareOfLoss(share) => Some(share_of_loss(share)),
         Clip::PerParameter(kappa) => {
             judged = run.progress.mean_length.maximum(judged / T::from_f64(3.0));

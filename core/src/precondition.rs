@@ -13,7 +13,7 @@
 #[cfg(feature = "large")]
 use crate::kernels::Elementwise;
 use crate::{
-    Coordinates, Error, Kernels, MatrixMut, MatrixRef, Scalar, Shape,
+    Error, Kernels, MatrixMut, MatrixRef, Scalar, Shape,
     carve::cut,
     damping::{Denominators, LayerDamping},
     error::expect_length,
@@ -269,7 +269,7 @@ pub(crate) fn survey<T: Scalar>(
         survey: &mut survey,
     };
     #[cfg(feature = "large")]
-    counted.kernels().elementwise(Elementwise::survey(sight));
+    counted.kernels().get().elementwise(Elementwise::survey(sight));
     #[cfg(not(feature = "large"))]
     sight.look::<false>();
     survey
@@ -387,7 +387,7 @@ pub(crate) fn accelerate<T: Scalar>(
     if keep < T::ONE {
         decay(layer, counted, keep, weights, scratch);
     }
-    let turning = layer.coordinates() == Coordinates::Eigenbasis;
+    let turning = layer.turns_weights();
     let (words, velocity) = layer.apart();
     let way = Advance {
         denominators: damping.over(&shape, words),
@@ -400,7 +400,7 @@ pub(crate) fn accelerate<T: Scalar>(
         scratch: &mut *scratch,
     };
     #[cfg(feature = "large")]
-    counted.kernels().elementwise(Elementwise::advance(way));
+    counted.kernels().get().elementwise(Elementwise::advance(way));
     #[cfg(not(feature = "large"))]
     way.go::<false>();
     if turning {
@@ -441,17 +441,19 @@ fn decay<T: Scalar>(
 ) {
     let shape = layer.shape();
     counted.add(shape.parameters_held());
-    if layer.coordinates() == Coordinates::Parameter || !shape.bias() {
+    if !layer.turns_weights() || !shape.bias() {
         let decayed = shape.rows() * shape.inputs();
         return weights.iter_mut().take(decayed).for_each(|weight| *weight *= keep);
     }
-    let Some(bias) = scratch.get_mut(..shape.rows()) else { return };
-    let row = layer.input_basis().row(shape.inputs());
-    let stored = MatrixRef::over(weights, shape.rows(), shape.columns_held());
-    counted.product_right_transposed(MatrixMut::over(bias, shape.rows(), 1), stored, row, T::ONE, T::ZERO);
+    let (mut rest, columns) = (scratch, shape.columns_held());
+    let (bias, u) = (column_of(&mut rest, shape.rows()), column_of(&mut rest, columns));
+    for (x, column) in u.iter_mut().zip(layer.input_basis().iter_columns()) {
+        *x = column.get(shape.inputs()).copied().unwrap_or(T::ZERO);
+    }
+    counted.multiply(bias, MatrixRef::over(weights, shape.rows(), columns), u, 1, false);
     counted.add(3 * shape.parameters_held());
-    for (column, u) in weights.chunks_exact_mut(shape.rows().max(1)).zip(row.iter_columns()) {
-        let share = (T::ONE - keep) * u.first().copied().unwrap_or(T::ZERO);
+    for (column, u) in weights.chunks_exact_mut(shape.rows().max(1)).zip(&*u) {
+        let share = (T::ONE - keep) * *u;
         column.iter_mut().zip(&*bias).for_each(|(weight, b)| *weight = keep * *weight + share * *b);
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     precondition::precondition,
     refresh::InFlight,
     room::Room,
+    single::expect_built,
     step::{self, Rooms},
 };
 
@@ -73,6 +74,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     }
 
     /// The same with other kernels.
+    #[cfg(feature = "batches")]
     #[must_use]
     pub fn with_kernels(self, kernels: &'a dyn Kernels<T>) -> Self {
         Self { kernels, ..self }
@@ -106,6 +108,7 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
         if batch == 0 {
             return Err(Error::Empty { argument: "activations" });
         }
+        expect_built(batch == 1, "activations")?;
         expect_length("activation rows", shape.inputs(), activations.rows())?;
         expect_length("gradient rows", shape.rows(), gradients.rows())?;
         expect_length("gradient columns", batch, gradients.columns())?;

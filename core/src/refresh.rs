@@ -6,15 +6,16 @@
 //! cap is reported; the basis is valid all the same. Factors that are not finite, which only [`Kernels`](crate::Kernels) can
 //! have made, turn nothing, and the next batch starts them anew.
 
-#[cfg(feature = "large")]
-use crate::turns::Waiting;
 use crate::{
-    Config, Coordinates, Kernels, LayerMut, Refresh, Scalar, Shape,
+    Config, Coordinates, LayerMut, Refresh, Scalar, Shape,
     config::PUBLISHED,
     factor::FactorMut,
     jacobi::{self, Budget, Companion, Limits, Turn, Walked},
+    kernels::Chosen,
     progress::is_due,
 };
+#[cfg(feature = "large")]
+use crate::{Kernels, turns::Waiting};
 #[cfg(not(feature = "large"))]
 use core::marker::PhantomData;
 
@@ -173,8 +174,8 @@ pub(crate) fn refresh<T: Scalar>(
 fn each_rotation<T: Scalar>(layer: &LayerMut<'_, T>, in_flight: &InFlight<'_, T>, side: Side) -> u64 {
     let (m, n) = (layer.shape().rows().max(1), layer.shape().columns_held().max(1));
     let (examples, fisher) = (in_flight.activations.len() / n, in_flight.fisher_gradients.len() / m);
-    let [input, output] =
-        rotation_operations(layer.shape(), layer.coordinates(), Flight { examples, fisher });
+    let coordinates = if in_flight.weights.is_empty() { Coordinates::Parameter } else { layer.coordinates() };
+    let [input, output] = rotation_operations(layer.shape(), coordinates, Flight { examples, fisher });
     if side == Side::Input { input } else { output }
 }
 
@@ -197,7 +198,7 @@ fn turning<'x, T: Scalar>(
     side: Side,
 ) -> Turning<'x, T> {
     let m = layer.shape().rows();
-    let turning = layer.coordinates() == Coordinates::Eigenbasis;
+    let turning = layer.turns_weights();
     let parts = layer.parts_mut();
     let input = side == Side::Input;
     let (factor, one, other): (_, &mut [T], &mut [T]) = if input {
@@ -278,13 +279,13 @@ pub(crate) struct Later<'x, T> {
 impl<'x, T: Scalar> Later<'x, T> {
     /// By these kernels, in any number of words that nothing else needs now.
     #[cfg(feature = "large")]
-    pub(crate) fn new(kernels: &'x dyn Kernels<T>, scratch: &'x mut [T]) -> Self {
-        Self { kernels, scratch }
+    pub(crate) fn new(kernels: Chosen<'x, T>, scratch: &'x mut [T]) -> Self {
+        Self { kernels: kernels.get(), scratch }
     }
 
     #[cfg(not(feature = "large"))]
     #[inline(always)]
-    pub(crate) fn new(_kernels: &'x dyn Kernels<T>, _scratch: &'x mut [T]) -> Self {
+    pub(crate) fn new(_kernels: Chosen<'x, T>, _scratch: &'x mut [T]) -> Self {
         Self { nothing: PhantomData }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     precondition::{self, Gradient, Plan, Survey},
     refresh::{self, Effect, Effort, InFlight, Later},
     scalings,
+    single::BATCHES,
     step::Stages,
 };
 use core::ops::Range;
@@ -51,7 +52,7 @@ impl<'a, T: Scalar> Room<'a, T> {
     fn parts(&mut self) -> (&mut LayerMut<'a, T>, Gradient<'_, T>, &mut [T], &mut [T]) {
         let shape = *self.layer.shape();
         let InFlight { weights, activations, gradients, .. } = &mut self.in_flight;
-        let gradient = if self.mean_gradient.is_empty() {
+        let gradient = if !BATCHES || self.mean_gradient.is_empty() {
             Gradient::Outer { gradient: gradients, activation: activations }
         } else {
             Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns_held()))
@@ -72,7 +73,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     #[inline(never)]
     fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason> {
         let limit = guard::limit(self.layer.shape(), batch);
-        let turning = self.layer.coordinates() == Coordinates::Eigenbasis;
+        let turning = self.layer.turns_weights();
         let weights = if turning { &*self.in_flight.weights } else { &[] };
         let arguments = [
             ("activations", self.activations, limit),
@@ -124,7 +125,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     }
 
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
-        if batch > 1 {
+        if BATCHES && batch > 1 {
             let (m, n) = (self.layer.shape().rows(), self.layer.shape().columns_held());
             counted.product_right_transposed(
                 MatrixMut::over(self.mean_gradient, m, n),
@@ -189,6 +190,9 @@ pub(crate) fn gate<T: Scalar>(
 
 /// Columns of a matrix, by their range.
 fn part<'x, T: Scalar>(values: &'x [T], rows: usize, range: &Range<usize>) -> MatrixRef<'x, T> {
+    if !BATCHES {
+        return MatrixRef::over(values, rows, 1);
+    }
     let values = values.get(range.start * rows..range.end * rows).unwrap_or_default();
     MatrixRef::over(values, rows, range.len())
 }

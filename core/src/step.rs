@@ -20,6 +20,7 @@ use crate::{
     marks::Marks,
     plan::{look, plan},
     progress::{count, is_due},
+    single::{built, expect_built},
 };
 pub use crate::{
     kernels::Counted,
@@ -155,6 +156,7 @@ pub(crate) fn opened<R>(room: &mut Result<R, Error>) -> Result<&mut R, Error> {
 /// # Errors
 /// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
 pub fn observe<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<usize>, Stop> {
+    expect_built(run.batch == 1, "batch")?;
     before_refresh(rooms, run)?;
     let failed = refresh_all(rooms, run)?;
     after_refresh(rooms, run)?;
@@ -174,7 +176,7 @@ fn measures_examples<T: Scalar>(run: &Run<'_, T>) -> bool {
 #[inline(never)]
 fn before_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Stop> {
     let measuring = !run.measured.is_empty();
-    gate(rooms, run.batch, measuring)?;
+    gate(rooms, built(run.batch), measuring)?;
     project_all(rooms, run)?;
     if measuring {
         let now = effort(run).is_none() && measures_examples(run);
@@ -270,7 +272,8 @@ fn apply_all<T: Scalar, R: Rooms<T>>(
         let mut own = *plan;
         // The outputs have units of their own; hidden units saturate at about 1.
         if let (Some(reach), true) = (run.config.reach, index + 1 < layers) {
-            own = plan.within_reach(room.marks().typical_reach(), reach * T::from_usize(run.batch).sqrt());
+            own = plan
+                .within_reach(room.marks().typical_reach(), reach * T::from_usize(built(run.batch)).sqrt());
             taken.held += usize::from(own.shrink < plan.shrink);
         }
         if run.config.built_adaptation().is_some() {
@@ -311,7 +314,7 @@ fn project_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> R
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        room.project(&mut run.counted, run.batch);
+        room.project(&mut run.counted, built(run.batch));
         if !run.measured.is_empty() {
             let decay = factor_decay(run, &room.shape());
             let share = room.marks().advance_factors(decay);
@@ -410,7 +413,7 @@ fn form_gradients<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        room.form_gradient(&mut run.counted, run.batch);
+        room.form_gradient(&mut run.counted, built(run.batch));
         match run.config.estimator.built() {
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
             Estimator::Kronecker => room.set_kronecker(),
@@ -418,7 +421,7 @@ fn form_gradients<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -
                 let decay = scaling_decay(run);
                 room.marks().advance_scalings(decay);
                 let blend = Blend::Move(room.marks().scaling_share(decay));
-                room.measure_mean_gradient(&mut run.counted, run.batch, blend);
+                room.measure_mean_gradient(&mut run.counted, built(run.batch), blend);
             }
         }
     }
@@ -435,7 +438,8 @@ fn factor_decay<T: Scalar>(run: &Run<'_, T>, shape: &Shape) -> T {
 #[inline(never)]
 fn scaling_decay<T: Scalar>(run: &Run<'_, T>) -> T {
     let (config, estimator) = (run.config, run.config.estimator.built());
-    let examples = if estimator == Estimator::MeanGradientRunning { run.batch } else { run.measured_weight };
+    let examples =
+        if estimator == Estimator::MeanGradientRunning { built(run.batch) } else { run.measured_weight };
     let rebuild = config.refresh.carry() == Carry::Rebuild && effort(run).is_some();
     if rebuild || estimator == Estimator::PerExampleFresh { T::ZERO } else { config.scalings.decay(examples) }
 }

@@ -241,6 +241,7 @@ impl<'a, T: Scalar> MatrixMut<'a, T> {
     }
 
     /// One column, or `None` outside.
+    #[cfg(feature = "batches")]
     pub(crate) fn column_mut(&mut self, index: usize) -> Option<&mut [T]> {
         self.iter_columns_mut().nth(index)
     }

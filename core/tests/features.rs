@@ -1,11 +1,15 @@
 //! What a build leaves out is refused by name, and what it keeps computes the same bits. To be run with each of the features, and
 //! without.
 
+#[cfg(any(feature = "batches", not(feature = "published")))]
+use ekfac::Refresh;
+#[cfg(not(feature = "batches"))]
+use ekfac::snapshot;
 #[cfg(not(feature = "published"))]
 use ekfac::{Adaptation, Estimator, Fisher};
 use ekfac::{
-    Config, Dense, Error, LayerMut, Learner, Loss, MatrixRef, Net, Preconditioner, Progress, Refresh, Shape,
-    Targets, layers,
+    Config, Coordinates, Dense, Error, LayerMut, Learner, Loss, MatrixRef, Net, Preconditioner, Progress,
+    Shape, Targets, layers,
 };
 
 const LAYERS: [Dense; 2] = layers![3 => 2 Tanh => 2 Identity];
@@ -34,6 +38,56 @@ fn settings_that_are_not_built_are_refused_before_any_write() {
     }
 }
 
+#[cfg(not(feature = "batches"))]
+/// A mutant that takes a batch for its first example, or weights in parameter coordinates for others, learns something else.
+#[test]
+fn batches_and_parameter_coordinates_that_are_not_built_are_refused() -> Result<(), Error> {
+    let not_built = |argument| Error::NotBuilt { argument, feature: "batches" };
+    let (standard, mut memory) = (Config::<f32>::default(), [0.0; NET.words(2)]);
+    assert_eq!(Learner::new(NET, standard, 7, 2, &mut memory).err(), Some(not_built("capacity")));
+    assert!(memory.iter().all(|word| *word == 0.0));
+
+    let mut learner = Learner::new(NET, standard, 7, 1, &mut memory)?;
+    assert_eq!(learner.set_coordinates(1, Coordinates::Parameter), Err(not_built("coordinates")));
+    assert!(matches!(
+        learner.step(&[0.5; 6], Targets::Classes(&[0, 1])),
+        Err(Error::Length { argument: "inputs", .. })
+    ));
+    let (progress, length) = (*learner.progress(), learner.state().len());
+    let mut bytes = [0; snapshot::length::<f32>(&NET)];
+    assert_eq!(learner.save_into(&mut bytes), Ok(bytes.len()));
+
+    // The mark of the first layer, behind its weights.
+    memory[LAYERS[0].shape().parameters() + 4] = 0.0;
+    let state = memory;
+    assert_eq!(
+        Learner::resume(NET, standard, progress, 1, &mut memory).err(),
+        Some(not_built("coordinates"))
+    );
+    assert_eq!(memory[..length], state[..length]);
+
+    let shape = *LAYERS[0].shape();
+    let (mut state, mut progress) = (vec![0.0_f32; shape.words()], Progress::new(7));
+    let mut workspace = vec![0.0; Preconditioner::<f32>::workspace_words(&shape, 2)];
+    let layer = LayerMut::new(shape, &mut state)?;
+    let mut layer = Preconditioner::new(layer, &standard, &mut progress, &mut workspace);
+    let (activations, gradients) = (MatrixRef::new(&[0.5; 6], 3, 2)?, MatrixRef::new(&[0.5; 4], 2, 2)?);
+    assert_eq!(layer.observe(activations, gradients), Err(not_built("activations")));
+    assert_eq!(progress, Progress::new(7));
+    Ok(())
+}
+
+/// A learner over memory that was never one starts with weights of zero, which live where the build has them.
+#[test]
+fn resumed_over_zeros_a_learner_steps() -> Result<(), Error> {
+    let mut memory = [0.0_f32; NET.words(1)];
+    let mut learner = Learner::resume(NET, Config::default(), Progress::new(7), 1, &mut memory)?;
+    let expected = if cfg!(feature = "batches") { Coordinates::Parameter } else { Coordinates::Eigenbasis };
+    assert_eq!(learner.layer(0)?.coordinates(), expected);
+    assert!(learner.step(&[0.5, -1.0, 0.2], Targets::Classes(&[1]))?.loss > 0.6);
+    Ok(())
+}
+
 /// Of the state after 200 steps.
 const DIGEST: u64 = 3_932_645_548_743_162_368;
 
@@ -53,12 +107,41 @@ fn the_default_learns_to_the_same_bits() -> Result<(), Error> {
     Ok(())
 }
 
+/// Of the state after 50 examples.
+const NARROW_DIGEST: u64 = 15_047_141_515_591_307_815;
+
+/// A mutant whose product or average of a single column is another one than a batch's ends in other bits, and so does one that
+/// forgets that a layer on its own has its examples projected by itself.
+#[test]
+fn a_layer_on_its_own_has_the_same_bits_one_example_at_a_time() -> Result<(), Error> {
+    let shape = Shape::new(5, 3);
+    let mut state = vec![0.0_f32; shape.words()];
+    let mut workspace = vec![0.0; Preconditioner::<f32>::workspace_words(&shape, 1)];
+    let (config, mut progress, mut seed) = (Config::default(), Progress::new(7), 9_u32);
+    for _ in 0..50 {
+        let example: Vec<f32> = (0..8)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 8) as f32 / 16_777_216.0 - 0.3
+            })
+            .collect();
+        let (activations, gradients) = example.split_at(5);
+        let layer = LayerMut::new(shape, &mut state)?;
+        let mut layer = Preconditioner::new(layer, &config, &mut progress, &mut workspace);
+        layer.observe(MatrixRef::new(activations, 5, 1)?, MatrixRef::new(gradients, 3, 1)?)?;
+    }
+    assert_eq!((digest(&state), progress.operations), (NARROW_DIGEST, 40_662));
+    Ok(())
+}
+
 /// Of the state after 60 batches.
+#[cfg(feature = "batches")]
 const WIDE_DIGEST: u64 = 10008115730424425180;
 
 /// With the feature `large` the turns of a factor of 141 lines wait, in a list that is full twice for each batch: turns that are
 /// lost when it is, or when the walk is over, or taken in another order end in other bits, and so does a basis whose care is not
 /// taken with them.
+#[cfg(feature = "batches")]
 #[test]
 fn a_wide_layer_has_the_same_bits_whether_its_turns_wait_or_not() -> Result<(), Error> {
     let shape = Shape::new(140, 2);

@@ -12,13 +12,16 @@ use super::{
     rooms::LearnerRooms,
     weights::expect_turnable,
 };
+#[cfg(feature = "batches")]
+use crate::Kernels;
 use crate::{
-    Config, Coordinates, Error, Event, EventLog, Fisher, Kernels, LayerMut, Outcome, Progress, Reason,
-    Reference, Refresh, Scalar,
+    Config, Coordinates, Error, Event, EventLog, Fisher, LayerMut, Outcome, Progress, Reason, Reference,
+    Refresh, Scalar, Shape,
     error::expect_length,
-    kernels::Counted,
+    kernels::{Chosen, Counted},
     progress::{count, is_due},
     refresh::{self, Effort, InFlight, Later},
+    single::{BATCHES, built, expect_built},
     snapshot::run::sealed::Parts,
     step::{self, Run, Stop, Taken},
 };
@@ -56,7 +59,7 @@ pub struct Evaluation<T> {
 pub struct Learner<'a, T> {
     pub(super) net: Net<'a>,
     pub(super) config: Config<T>,
-    pub(super) kernels: &'a dyn Kernels<T>,
+    pub(super) kernels: Chosen<'a, T>,
     pub(super) progress: Progress<T>,
     pub(super) events: EventLog,
     pub(super) memory: Memory<'a, T>,
@@ -96,20 +99,20 @@ impl<'a, T: Scalar> Learner<'a, T> {
         if capacity == 0 {
             return Err(Error::Empty { argument: "capacity" });
         }
+        expect_built(capacity == 1, "capacity")?;
         let mut memory = Memory::new(&net, capacity, memory)?;
         // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state, and
         // that later views need no check.
-        memory
-            .slots(0)
-            .0
-            .try_for_each(|slot| LayerMut::new(*slot.dense.shape(), slot.into_words().1).map(drop))?;
-        Ok(Self { net, config, kernels: &Reference, progress, events: EventLog::default(), memory })
+        memory.slots(0).0.try_for_each(|slot| open(*slot.dense.shape(), slot.into_words().1))?;
+        let kernels = Chosen::new(&Reference);
+        Ok(Self { net, config, kernels, progress, events: EventLog::default(), memory })
     }
 
     /// The same with other kernels.
+    #[cfg(feature = "batches")]
     #[must_use]
     pub fn with_kernels(self, kernels: &'a dyn Kernels<T>) -> Self {
-        Self { kernels, ..self }
+        Self { kernels: Chosen::new(kernels), ..self }
     }
 
     /// The network.
@@ -215,7 +218,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// write; [`Error::RefreshFailed`].
     pub fn step(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Step<T>, Error> {
         let batch = self.check_batch(inputs, &targets)?;
-        let mut counted = Counted::new(self.kernels);
+        let mut counted = Counted::by(self.kernels);
         let finite = passes::forward(&mut self.memory, &mut counted, inputs, batch);
         let loss = self.loss_of(&targets, batch);
         if !(finite && loss.is_finite()) {
@@ -230,7 +233,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             memory: &mut self.memory,
             net: &self.net,
             fisher: self.config.fisher,
-            counted: Counted::new(self.kernels),
+            counted: Counted::by(self.kernels),
             inputs,
             batch,
             measured: measured.clone(),
@@ -256,7 +259,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// [`Error::Length`] for a wrong width.
     pub fn predict(&mut self, input: &[T]) -> Result<&[T], Error> {
         expect_length("input", self.net.inputs(), input.len())?;
-        passes::forward(&mut self.memory, &mut Counted::new(self.kernels), input, 1);
+        passes::forward(&mut self.memory, &mut Counted::by(self.kernels), input, 1);
         self.memory.outputs(1).map(|outputs| &*outputs).ok_or(Error::Empty { argument: "layers" })
     }
 
@@ -265,7 +268,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// # Errors
     /// [`Error::Length`], [`Error::Empty`], [`Error::OutOfRange`] for data that do not fit.
     pub fn evaluate(&mut self, inputs: &[T], targets: Targets<'_, T>) -> Result<Evaluation<T>, Error> {
-        self.measure(&mut Counted::new(self.kernels), inputs, targets)
+        self.measure(&mut Counted::by(self.kernels), inputs, targets)
     }
 
     pub(super) fn measure(
@@ -305,7 +308,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
     ) -> Result<T, Error> {
         let batch = self.check_batch(inputs, &targets)?;
         expect_length("out", self.net.parameters(), out.len())?;
-        let mut counted = Counted::new(self.kernels);
+        let mut counted = Counted::by(self.kernels);
         passes::forward(&mut self.memory, &mut counted, inputs, batch);
         let sum = passes::loss(&mut self.memory, &self.net.loss, &targets, batch);
         let loss = &self.net.loss;
@@ -341,7 +344,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             let expected = self.memory.capacity() * self.net.inputs();
             return Err(Error::Length { argument: "inputs", expected, found: inputs.len() });
         }
-        Ok(batch)
+        Ok(built(batch))
     }
 
     /// The training gradients.
@@ -398,7 +401,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         if !is_due(self.progress.steps.saturating_add(1), adaptation.interval) {
             return None;
         }
-        let mut counted = Counted::new(self.kernels);
+        let mut counted = Counted::by(self.kernels);
         passes::forward(&mut self.memory, &mut counted, inputs, batch);
         let change = self.loss_of(targets, batch) - loss;
         count(operations, counted.operations());
@@ -453,4 +456,15 @@ impl<'a, T: Scalar> Learner<'a, T> {
         }
         self.progress.finish(outcome, batch, operations);
     }
+}
+
+/// Views the state of a layer for the first time. Without batches its weights live in the eigenbasis, where they are W itself as
+/// long as it is fresh.
+fn open<T: Scalar>(shape: Shape, state: &mut [T]) -> Result<(), Error> {
+    let fresh = state.iter().take(1).all(|mark| *mark == T::ZERO);
+    let mut layer = LayerMut::new(shape, state)?;
+    if !BATCHES && fresh {
+        layer.marks().set_coordinates(Coordinates::Eigenbasis);
+    }
+    expect_built(layer.coordinates() == Coordinates::Eigenbasis, "coordinates")
 }

@@ -15,6 +15,7 @@ use crate::{
     carve::{Carver, cut},
     refresh::InFlight,
     room::Room,
+    single::built,
 };
 
 /// Words of all layers' weights and state.
@@ -134,7 +135,7 @@ impl<'m, T: Scalar> Workspace<'m, T> {
     /// Slices of it, in ascending order.
     pub(crate) fn slices<const N: usize>(&mut self, wanted: [Slice; N]) -> [&mut [T]; N] {
         let mut rest = Rest { shape: self.shape, words: self.words, passed: 0 };
-        wanted.map(|slice| rest.advance(slice, self.capacity, self.batch))
+        wanted.map(|slice| rest.advance(slice, built(self.capacity), built(self.batch)))
     }
 }
 
@@ -154,8 +155,8 @@ impl<'m, T: Scalar> Slot<'m, T> {
     /// A slice of m words an example, likewise.
     pub(crate) fn into_slice(self, slice: Slice) -> &'m mut [T] {
         let Workspace { shape, words, capacity, batch } = self.workspace;
-        let start = slice as usize * shape.rows() * capacity;
-        words.get_mut(start..start + shape.rows() * batch).unwrap_or_default()
+        let start = slice as usize * shape.rows() * built(capacity);
+        words.get_mut(start..start + shape.rows() * built(batch)).unwrap_or_default()
     }
 
     /// Everything that the corridor of a step asks for, given the inputs of the layer, the shared scratch, and how many
@@ -163,7 +164,7 @@ impl<'m, T: Scalar> Slot<'m, T> {
     #[inline(never)]
     pub(crate) fn into_room(self, activations: &'m [T], scratch: &'m mut [T], fisher: usize) -> Room<'m, T> {
         let Self { workspace: Workspace { shape, words: mut rest, capacity, batch }, mut words, .. } = self;
-        let (m, n) = (shape.rows(), shape.columns_held());
+        let (m, n, capacity, batch) = (shape.rows(), shape.columns_held(), built(capacity), built(batch));
         let weights = cut(&mut words, m * n).unwrap_or_default();
         let mut take = |side: usize, examples: usize| {
             cut(&mut rest, side * capacity).unwrap_or_default().get_mut(..side * examples).unwrap_or_default()
@@ -194,7 +195,7 @@ impl<'m, T: Scalar> Slot<'m, T> {
 
 impl<'a, T: Scalar> Memory<'a, T> {
     pub(crate) fn new(net: &Net<'a>, capacity: usize, buffer: &'a mut [T]) -> Result<Self, Error> {
-        let layers = net.layers();
+        let (layers, capacity) = (net.layers(), built(capacity));
         let (state, workspace) = (state_words(layers), workspace_words(layers, capacity));
         let scratch = scratch_words(layers, capacity);
         let mut carver = Carver::new(buffer, "memory", state.saturating_add(workspace));
@@ -209,7 +210,7 @@ impl<'a, T: Scalar> Memory<'a, T> {
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+        built(self.capacity)
     }
 
     pub(crate) fn state(&self) -> &[T] {
@@ -281,8 +282,9 @@ impl<'m, T> Iterator for Slots<'m, T> {
         let shape = dense.shape();
         let parameters = shape.parameters_held();
         let words = cut(&mut self.state, parameters + shape.words_held())?;
-        let gradient = if self.capacity > 1 { parameters } else { 0 };
-        let workspace = (6 * shape.rows() + shape.columns_held()) * self.capacity + gradient;
+        let capacity = built(self.capacity);
+        let gradient = if capacity > 1 { parameters } else { 0 };
+        let workspace = (6 * shape.rows() + shape.columns_held()) * capacity + gradient;
         let workspace = Workspace {
             shape,
             words: cut(&mut self.rooms, workspace)?,

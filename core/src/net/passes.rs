@@ -9,7 +9,10 @@ use super::{
     memory::{Memory, Slice, Slot},
     random::Stream,
 };
-use crate::{Coordinates, Kernels, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
+use crate::{
+    Kernels, LayerMut, MatrixMut, MatrixRef, Scalar,
+    kernels::{Chosen, Counted},
+};
 use core::ops::Range;
 
 /// Which gradients a backward pass fills.
@@ -49,7 +52,7 @@ impl<T: Scalar> Slot<'_, T> {
         let (weights, state, workspace) = self.split();
         let weights = MatrixRef::over(weights, shape.rows(), shape.columns_held());
         let layer = LayerMut::over(shape, state);
-        if layer.coordinates() == Coordinates::Eigenbasis {
+        if layer.turns_weights() {
             // The gradients' room is free until the backward pass.
             let [z, turned, projected] = workspace.slices([
                 Slice::PreActivations,
@@ -72,21 +75,22 @@ impl<T: Scalar> Slot<'_, T> {
 
     /// h from z; whether all of z is finite.
     #[inline(never)]
-    fn activate(&mut self, kernels: &dyn Kernels<T>) -> bool {
+    fn activate(&mut self, kernels: Chosen<'_, T>) -> bool {
         let activation = self.dense.activation();
         let [outputs, pre_activations] = self.workspace.slices([Slice::Outputs, Slice::PreActivations]);
-        kernels.activate(activation, pre_activations, outputs)
+        Kernels::activate(kernels.get(), activation, pre_activations, outputs)
     }
 
     /// Multiplies the gradients by the activation's derivative: from dL/dh to dL/dz.
     #[inline(never)]
-    fn through_activation(&mut self, kernels: &dyn Kernels<T>, side: Side, examples: &Range<usize>) {
+    fn through_activation(&mut self, kernels: Chosen<'_, T>, side: Side, examples: &Range<usize>) {
         let (activation, rows) = (self.dense.activation(), self.dense.shape().rows());
         let [gradients, _] = side.slices();
         let words = examples.start * rows..examples.end * rows;
         let [outputs, pre_activations, gradients] =
             self.workspace.slices([Slice::Outputs, Slice::PreActivations, gradients]);
-        kernels.through_activation(
+        Kernels::through_activation(
+            kernels.get(),
             activation,
             gradients.get_mut(..words.len()).unwrap_or_default(),
             pre_activations.get(words.clone()).unwrap_or_default(),
@@ -111,7 +115,7 @@ impl<T: Scalar> Slot<'_, T> {
         let layer = LayerMut::over(shape, state);
         let [gradients, projected] = workspace.slices(side.slices());
         let below = below.and_then(|below| below.get_mut(..shape.inputs() * count));
-        if layer.coordinates() == Coordinates::Eigenbasis {
+        if layer.turns_weights() {
             let projected = projected.get_mut(..m * count).unwrap_or_default();
             counted.multiply(projected, layer.output_basis(), gradients, count, true);
             let (Some(below), Some(turned)) = (below, scratch.get_mut(..n * count)) else { return };

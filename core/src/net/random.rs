@@ -1,7 +1,7 @@
 //! Random numbers: xoshiro128++ (Blackman and Vigna 2021) from a seed and a counter, so that a run can be resumed from
 //! its [`Progress`](crate::Progress) alone and no generator state has to be stored.
 
-use crate::{Config, Progress, Scalar, progress::is_due};
+use crate::{Config, Progress, Scalar, progress::is_due, single::built};
 use core::ops::Range;
 use rand_xoshiro::{
     Xoshiro128PlusPlus,
@@ -58,6 +58,7 @@ pub(crate) fn measured<T: Scalar>(
     stream: &mut Stream,
     batch: usize,
 ) -> (Range<usize>, usize) {
+    let batch = built(batch);
     if !is_due(progress.steps, config.statistics_period) {
         return (0..0, 0);
     }

@@ -49,7 +49,7 @@ impl<T: Scalar> Learner<'_, T> {
         if matches!(step.outcome, Outcome::Skipped(_)) {
             return Ok(step);
         }
-        let mut counted = Counted::new(self.kernels);
+        let mut counted = Counted::by(self.kernels);
         let after = self.measure(&mut counted, inputs, targets)?.loss;
         let operations = self.progress.operations.saturating_add(counted.operations());
         self.progress.operations = operations;

@@ -18,6 +18,7 @@ use crate::{
     guard,
     kernels::Counted,
     progress::is_due,
+    single::expect_built,
     step::{self, Rooms, Run, Stop},
 };
 use core::ops::Range;
@@ -50,6 +51,7 @@ pub fn examples<T: Scalar>(net: &Net<'_>, inputs: &[T], targets: &Targets<'_, T>
         return Err(Error::Empty { argument: "inputs" });
     }
     expect_length("inputs", batch.max(1) * width, inputs.len())?;
+    expect_built(batch == 1, "inputs")?;
     targets.check(&net.loss, net.outputs(), batch)?;
     Ok(batch)
 }

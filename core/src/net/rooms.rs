@@ -7,7 +7,7 @@ use super::{
     memory::{Memory, Slice},
     passes::{self, Side, Source},
 };
-use crate::{Error, Fisher, Scalar, kernels::Counted, room::Room, step::Rooms};
+use crate::{Error, Fisher, Scalar, kernels::Counted, room::Room, single::built, step::Rooms};
 use core::ops::Range;
 
 /// The learner's layers, as the corridor sees them.
@@ -36,7 +36,7 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
         let columns = if self.fisher == Fisher::Empirical { 0 } else { self.measured.len() };
         let (slot, below, scratch) = self
             .memory
-            .slot_and_below(index, self.batch, Slice::Outputs)
+            .slot_and_below(index, built(self.batch), Slice::Outputs)
             .ok_or(Error::OutOfRange { argument: "layer", index })?;
         Ok(slot.into_room(below.map_or(self.inputs, |below| &*below), scratch, columns))
     }

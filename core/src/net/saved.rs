@@ -65,7 +65,11 @@ impl<'a, T: Scalar> Parts<T> for Learner<'a, T> {
         let passes = 1 + Loss::passes(self.config.fisher, self.net.outputs());
         let capacity = self.memory.capacity();
         for (index, slot) in self.memory.slots(0).0.enumerate() {
-            let coordinates = Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0);
+            let coordinates = if capacity == 1 {
+                Coordinates::Eigenbasis
+            } else {
+                Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0)
+            };
             let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.into_words().1) else { return };
             layer.marks().set_coordinates(coordinates);
         }

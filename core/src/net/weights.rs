@@ -7,7 +7,7 @@
 use super::{Initialization, Learner, random::Stream};
 use crate::{
     Coordinates, Error, LayerMut, MatrixMut, MatrixRef, Scalar, Shape, coordinates, error::expect_length,
-    guard, kernels::Counted,
+    guard, kernels::Counted, single::expect_built,
 };
 
 impl<T: Scalar> Learner<'_, T> {
@@ -18,7 +18,7 @@ impl<T: Scalar> Learner<'_, T> {
         if self.progress.steps == 0 {
             return;
         }
-        let mut counted = Counted::new(self.kernels);
+        let mut counted = Counted::by(self.kernels);
         let (slots, scratch) = self.memory.slots(0);
         for slot in slots {
             let shape = *slot.dense.shape();
@@ -45,7 +45,7 @@ impl<T: Scalar> Learner<'_, T> {
     /// # Errors
     /// [`Error::OutOfRange`] for a layer that does not exist, [`Error::Length`] when `out` is not m x n.
     pub fn weights(&mut self, layer: usize, out: MatrixMut<'_, T>) -> Result<(), Error> {
-        let mut counted = Counted::new(self.kernels);
+        let mut counted = Counted::by(self.kernels);
         let (slot, scratch) = self.memory.slot(layer, 0)?;
         let shape = *slot.dense.shape();
         expect_length("out rows", shape.rows(), out.rows())?;
@@ -62,7 +62,7 @@ impl<T: Scalar> Learner<'_, T> {
     /// [`Error::OutOfRange`] for a layer that does not exist or a weight beyond
     /// [`turning_limit`](crate::guard::turning_limit), [`Error::Length`], [`Error::NonFinite`]: before any write.
     pub fn set_weights(&mut self, layer: usize, weights: MatrixRef<'_, T>) -> Result<(), Error> {
-        let mut counted = Counted::new(self.kernels);
+        let mut counted = Counted::by(self.kernels);
         let (slot, scratch) = self.memory.slot(layer, 0)?;
         let shape = *slot.dense.shape();
         expect_length("weights rows", shape.rows(), weights.rows())?;
@@ -108,7 +108,8 @@ impl<T: Scalar> Learner<'_, T> {
     /// [`Error::OutOfRange`] for a layer that does not exist, or a stored weight that is NaN or beyond
     /// [`turning_limit`](crate::guard::turning_limit).
     pub fn set_coordinates(&mut self, layer: usize, coordinates: Coordinates) -> Result<(), Error> {
-        let mut counted = Counted::new(self.kernels);
+        expect_built(coordinates == Coordinates::Eigenbasis, "coordinates")?;
+        let mut counted = Counted::by(self.kernels);
         let (slot, scratch) = self.memory.slot(layer, 0)?;
         let shape = *slot.dense.shape();
         let (weights, state) = slot.into_words();
