@@ -50,14 +50,15 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
+//! | `batches` | on | batches of more than one example, weights in parameter coordinates, [`convolution`], [`Kernels`] of one's own for a learner. Without it, a capacity or a batch beyond one example, and a state in parameter coordinates, are [`Error::NotBuilt`] |
 //! | `functions` | on | [`Activation`]'s GELU, and [`Loss`]'s binary cross-entropy and Huber: without it, these do not exist |
 //! | `published` | on | what the default setting does without: periodic solves, the other estimators, factored damping, the exact Fisher, Levenberg-Marquardt adaptation. Without it, factored damping and [`Config::kfac`] do not exist, and a setting that asks for the rest is [`Error::NotBuilt`] |
 //! | `serde` | off | `Serialize` and `Deserialize` for settings, shapes, layers and [`Progress`] |
 //! | `defmt` | off | `defmt::Format` for the same, errors, outcomes and events |
-//! | `large` | off | turns of factors of 128 lines and more wait and are taken together, and these and the passes over a layer's state go through [`Kernels`], which may have threads and wide vectors: the same bits sooner, 4 KB of code |
+//! | `large` | off | with `batches`: turns of factors of 128 lines and more wait and are taken together, and these and the passes over a layer's state go through [`Kernels`], which may have threads and wide vectors: the same bits sooner, 4 KB of code |
 //! | `embedded-storage` | off | a two-slot [store](snapshot) for snapshots in NOR flash |
 //!
-//! A firmware that learns with the default setting saves a fifth of its flash with `default-features = false`
+//! A firmware that learns one example at a time with the default setting saves a third of its flash with `default-features = false`
 //! (`tests/firmware/README.md` has the figures).
 #![no_std]
 
@@ -85,6 +86,8 @@ mod preconditioner;
 mod progress;
 mod refresh;
 mod room;
+#[cfg(any(test, all(target_arch = "arm", target_abi = "eabihf")))]
+mod root;
 mod rotation;
 mod scalar;
 mod scalings;

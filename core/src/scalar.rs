@@ -1,5 +1,5 @@
 //! The scalar: `f32` or `f64`, sealed. Only operations whose bits agree on every target go through here:
-//! `+ - * /`, comparison, `abs`, `sqrt` (correctly rounded) and libm's software functions.
+//! `+ - * /`, comparison, `abs`, `sqrt` (correctly rounded, by libm or by core itself) and libm's software functions.
 
 use core::fmt::{Debug, Display, LowerExp};
 use core::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -153,7 +153,7 @@ macro_rules! scalar {
                 $type::is_finite(self)
             }
             fn sqrt(self) -> Self {
-                libm::$sqrt(self)
+                $sqrt(self)
             }
             fn exp(self) -> Self {
                 libm::$exp(self)
@@ -183,8 +183,36 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, u32, 30, 50, 24, sqrtf, expf, logf, log1pf, tanhf, cosf, erff, frexpf, scalbnf, single_share_of);
-scalar!(f64, u64, 40, 400, 53, sqrt, exp, log, log1p, tanh, cos, erf, frexp, scalbn, double_share_of);
+scalar!(
+    f32,
+    u32,
+    30,
+    50,
+    24,
+    single_root,
+    expf,
+    logf,
+    log1pf,
+    tanhf,
+    cosf,
+    erff,
+    frexpf,
+    scalbnf,
+    single_share_of
+);
+scalar!(f64, u64, 40, 400, 53, double_root, exp, log, log1p, tanh, cos, erf, frexp, scalbn, double_share_of);
+
+fn double_root(x: f64) -> f64 {
+    libm::sqrt(x)
+}
+
+fn single_root(x: f32) -> f32 {
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
+    let root = crate::root::root(x);
+    #[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
+    let root = libm::sqrtf(x);
+    root
+}
 
 fn double_share_of(share: f64, count: u64) -> u64 {
     libm::ceil(share * count as f64) as u64
