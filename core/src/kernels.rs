@@ -185,6 +185,9 @@ impl<T: Scalar> Kernels<T> for Reference {
     }
 
     fn symmetric_update(&self, packed: &mut [T], x: MatrixRef<'_, T>, blend: Blend<T>, scratch: &mut [T]) {
+        if x.columns() == 1 {
+            return single::symmetric_update(packed, x.column(0).unwrap_or_default(), blend);
+        }
         let share = T::ONE / T::from_usize(x.columns().max(1));
         let mut rest = packed;
         for index in 0..x.rows() {
@@ -205,6 +208,10 @@ impl<T: Scalar> Kernels<T> for Reference {
         blend: Blend<T>,
         scratch: &mut [T],
     ) {
+        if a.columns() == 1 {
+            let [g, a] = [g, a].map(|side| side.column(0).unwrap_or_default());
+            return single::squared_product(scalings, g, a, blend);
+        }
         let share = T::ONE / T::from_usize(a.columns().max(1));
         let Some(mean) = scratch.get_mut(..g.rows()) else { return };
         for (row, into) in scalings.iter_columns_mut().enumerate() {
@@ -244,8 +251,23 @@ fn dot_inlined<T: Scalar>(left: &[T], right: &[T]) -> T {
         *g += xg * yg;
         *h += xh * yh;
     }
-    sums.iter_mut().zip(left.iter().zip(right)).for_each(|(sum, (x, y))| *sum += *x * *y);
-    pairwise(sums)
+    // Written out as well, so that no accumulator leaves its register.
+    let count = left.len().min(right.len());
+    let (left, right) = (left.get(..count).unwrap_or_default(), right.get(..count).unwrap_or_default());
+    let add = |sum: &mut T, index: usize| {
+        if let (Some(x), Some(y)) = (left.get(index), right.get(index)) {
+            *sum += *x * *y;
+        }
+    };
+    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, h] = sums;
+    add(&mut a, 0);
+    add(&mut b, 1);
+    add(&mut c, 2);
+    add(&mut d, 3);
+    add(&mut e, 4);
+    add(&mut f, 5);
+    add(&mut g, 6);
+    pairwise([a, b, c, d, e, f, g, h])
 }
 
 /// The sum of eight accumulators.
@@ -287,6 +309,9 @@ pub(crate) fn largest_as<const INLINED: bool, T: Scalar>(values: &[T]) -> T {
 
 #[inline(always)]
 fn largest_inlined<T: Scalar>(values: &[T]) -> T {
+    if !cfg!(feature = "large") {
+        return values.iter().fold(T::ZERO, |largest, value| larger(*value, largest));
+    }
     let mut lanes = [T::ZERO; 8];
     let (blocks, rest) = values.as_chunks::<8>();
     for block in blocks {
@@ -333,7 +358,7 @@ fn add_columns<T: Scalar>(into: &mut [T], matrix: MatrixRef<'_, T>, coefficients
 
 /// into += matrix x.
 pub(crate) fn add_multiples<T: Scalar>(into: &mut [T], matrix: MatrixRef<'_, T>, x: &[T]) {
-    add_columns(into, matrix, Spaced { rest: x, stride: 1 }, T::ONE);
+    add_mapped_columns(into, matrix, Spaced { rest: x, stride: 1 }, T::ONE, |x| x);
 }
 
 /// into += sum over the columns of scale * coefficient^2 * column^2, element by element.

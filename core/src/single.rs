@@ -1,8 +1,8 @@
-//! One example at a time, which is all that a build without the feature `batches` knows: the kernels' products and averages for a
-//! single column, and what follows from there being but one.
+//! One example at a time: products and averages of a single column, and what a build without the feature `batches` knows because it
+//! has no others.
 //!
-//! *Invariant*: the same bits as [`Reference`](crate::Reference)'s for a matrix of one column. *Cost*: theirs, without a column of
-//! means on the way. *Failure*: none; what is not built is refused before ([`expect_built`]).
+//! *Invariant*: the same bits as by the sums of [`Reference`](crate::Reference) over a batch, for a batch of one. *Cost*: theirs,
+//! without a column of means on the way. *Failure*: none; what is not built is refused before ([`expect_built`]).
 
 use crate::{
     Blend, Error, MatrixMut, MatrixRef, Scalar,
