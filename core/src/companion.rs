@@ -3,7 +3,7 @@
 //! A rotation in the plane (p, q) changes line p and line q of each: columns on the input side, rows on the output side.
 //! *Cost*: 8 operations a pair of words that turns like a vector, 5 a pair of second moments. An empty matrix is left alone.
 
-use crate::{Scalar, rotation::Rotation};
+use crate::{Scalar, jacobi::turn_two, rotation::Rotation};
 
 /// How the values of a companion change under a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +59,7 @@ impl<'a, T: Scalar> Companion<'a, T> {
         let stride = self.stride;
         if !self.by_columns {
             for column in self.data.chunks_exact_mut(stride.max(1)) {
-                if let Ok([x, y]) = column.get_disjoint_mut([p, q]) {
-                    (*x, *y) = turned(*x, *y);
-                }
+                turn_two(column, p, q, turned);
             }
         } else if let Some((head, tail)) = self.data.split_at_mut_checked(q.saturating_mul(stride)) {
             let Some(xs) = head.get_mut(p * stride..(p + 1) * stride) else { return };

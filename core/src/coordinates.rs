@@ -16,7 +16,8 @@
 //! eigenbasis    N [2 m^2 + 2 n^2 P]     the n^2 only where there is a layer below
 //! ```
 //!
-//! One example at a time the eigenbasis wins always; on square layers it wins up to about N = 2 n / 3.
+//! One example at a time and without an exact Fisher the eigenbasis wins always but for a layer of one output, and there a learner
+//! takes it all the same: it is all that a build without the feature `batches` has. On square layers it wins up to about N = 2 n / 3.
 
 use crate::{MatrixMut, MatrixRef, Scalar, Shape, factor::FactorRef, kernels::Counted, layer::LayerMut};
 

@@ -26,6 +26,7 @@ use crate::{
     kernels::{Counted, dot, dot_as},
     rotation::Rotation,
     shape::{CURSORS, packed_words, packed_words_held},
+    single::BATCHES,
 };
 #[cfg(feature = "large")]
 use crate::{companion::Companions, turns::Waiting};
@@ -77,6 +78,7 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
     }
 
     /// C, the factor seen in its basis: the packed upper triangle ([`jacobi::packed_index`]).
+    #[inline(never)]
     pub fn covariance(self) -> &'a [T] {
         self.words.get(CURSORS..CURSORS + packed_words_held(self.size)).unwrap_or_default()
     }
@@ -172,10 +174,13 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
     #[inline(never)]
     fn add_bias(self, inputs: usize, out: &mut [T]) {
         if inputs < self.size {
-            for column in out.chunks_exact_mut(self.size) {
-                for (value, vector) in column.iter_mut().zip(self.basis().iter_columns()) {
-                    *value += vector.get(inputs).copied().unwrap_or(T::ZERO);
-                }
+            let row = self.basis().as_slice().get(inputs..).unwrap_or_default().iter().step_by(self.size);
+            let add =
+                |column: &mut [T]| column.iter_mut().zip(row.clone()).for_each(|(value, u)| *value += *u);
+            if BATCHES {
+                out.chunks_exact_mut(self.size).for_each(add);
+            } else {
+                add(out);
             }
         }
     }
@@ -202,6 +207,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         self.parts().covariance
     }
 
+    #[inline(never)]
     fn parts(&mut self) -> Parts<'_, T> {
         let mut rest = &mut *self.words;
         let cursors = cut(&mut rest, CURSORS).unwrap_or_default();
@@ -395,7 +401,7 @@ fn restore<T: Scalar>(basis: &mut [T], size: usize, cursor: &mut Cursor) {
 /// Restores the orthogonality of the pair at the cursor, and moves on: pairs p < q of n + 1 lines stand for j = p <= k = q - 1.
 #[inline(always)]
 fn restore_as<const INLINED: bool, T: Scalar>(basis: &mut [T], size: usize, cursor: &mut Cursor) {
-    let (j, next) = cursor.pair(size + 1);
+    let Cursor { row: j, column: next } = cursor.normal(size + 1);
     *cursor = Cursor { row: j, column: next + 1 };
     let k = next - 1;
     let Some((head, tail)) = basis.split_at_mut_checked(k * size) else { return };

@@ -21,6 +21,7 @@ pub fn limit<T: Scalar>(shape: &Shape, batch: usize) -> T {
 }
 
 /// The largest magnitude allowed for weights and velocities that turn with the eigenbasis.
+#[inline(never)]
 pub fn turning_limit<T: Scalar>(shape: &Shape) -> T {
     T::MAX / (T::from_f64(4.0) * T::from_usize(shape.parameters()).sqrt())
 }
@@ -28,6 +29,9 @@ pub fn turning_limit<T: Scalar>(shape: &Shape) -> T {
 /// Index of the first value whose magnitude is not at most `limit`; NaN never is.
 #[inline(never)]
 pub fn first_beyond<T: Scalar>(values: &[T], limit: T) -> Option<usize> {
+    if !cfg!(feature = "large") {
+        return values.iter().position(|value| !is_within(*value, limit));
+    }
     // Whole blocks without a branch in them, which the compiler turns into vector code.
     let sound = |block: &[T]| block.iter().fold(true, |sound, value| sound & is_within(*value, limit));
     let passed = values.chunks(BLOCK).take_while(|block| sound(block)).count() * BLOCK;

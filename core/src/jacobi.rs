@@ -103,13 +103,14 @@ pub struct Cursor {
 
 impl Cursor {
     /// The same place in its plainest form: a pair p < q of a matrix of at least two rows.
+    #[inline(never)]
     pub(crate) fn normal(self, size: usize) -> Self {
         let (row, column) = self.pair(size);
         Self { row, column }
     }
 
     /// The pair at this place in a matrix of at least two rows.
-    pub(crate) fn pair(self, size: usize) -> (usize, usize) {
+    fn pair(self, size: usize) -> (usize, usize) {
         if self.row < size && self.column > self.row && self.column < size {
             return (self.row, self.column);
         }
@@ -331,7 +332,11 @@ pub fn eigen<T: Scalar>(
 /// Writes the identity into an n x n matrix.
 pub(crate) fn set_identity<T: Scalar>(matrix: &mut [T], size: usize) {
     matrix.fill(T::ZERO);
-    matrix.iter_mut().step_by(size.saturating_add(1)).for_each(|value| *value = T::ONE);
+    let mut rest = matrix;
+    while let Some((value, behind)) = rest.split_first_mut() {
+        *value = T::ONE;
+        rest = behind.get_mut(size..).unwrap_or_default();
+    }
 }
 
 /// A size that no loop can outlive: a packed matrix has at least as many words as rows.
@@ -436,6 +441,20 @@ impl<T: Scalar> Negligible<T> {
     }
 }
 
+/// Two values of a slice in the place of the same two turned.
+#[inline(always)]
+pub(crate) fn turn_two<T: Scalar>(values: &mut [T], p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
+    let (Some(x), Some(y)) = (values.get(p), values.get(q)) else { return };
+    let (x, y) = turned(*x, *y);
+    // One after another: a check that they are two is much code.
+    if let Some(word) = values.get_mut(p) {
+        *word = x;
+    }
+    if let Some(word) = values.get_mut(q) {
+        *word = y;
+    }
+}
+
 /// Turns rows and columns p < q of the packed matrix by the rotation that annihilates c_pq, or exchanges them where there is
 /// none.
 #[inline(never)]
@@ -447,17 +466,17 @@ pub(crate) fn turn_packed<T: Scalar>(
     rotation: Option<&Rotation<T>>,
 ) {
     let size = within(size, packed);
-    if let Ok([c_pp, c_pq, c_qq]) =
-        packed.get_disjoint_mut([index_held(p, p), index_held(p, q), index_held(q, q)])
-    {
-        if let Some(rotation) = rotation {
-            let shift = rotation.tangent() * *c_pq;
+    if let Some(rotation) = rotation {
+        let c_pq = packed.get_mut(index_held(p, q)).map_or(T::ZERO, core::mem::take);
+        let shift = rotation.tangent() * c_pq;
+        if let Some(c_pp) = packed.get_mut(index_held(p, p)) {
             *c_pp -= shift;
-            *c_pq = T::ZERO;
-            *c_qq += shift;
-        } else {
-            core::mem::swap(c_pp, c_qq);
         }
+        if let Some(c_qq) = packed.get_mut(index_held(q, q)) {
+            *c_qq += shift;
+        }
+    } else {
+        turn_two(packed, index_held(p, p), index_held(q, q), |x, y| (y, x));
     }
     // The rest is all that lies not where the lines cross.
     let turned = |x, y| rotation.map_or((y, x), |rotation| rotation.turned(x, y));
@@ -476,9 +495,7 @@ pub(crate) fn turn_packed<T: Scalar>(
     // Beyond q, both rows run across the columns.
     let mut start = q + 1;
     for k in q + 1..size {
-        if let Ok([x, y]) = tail.get_disjoint_mut([start + p, start + q]) {
-            (*x, *y) = turned(*x, *y);
-        }
+        turn_two(tail, start + p, start + q, turned);
         start += k + 1;
     }
 }

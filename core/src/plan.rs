@@ -43,6 +43,20 @@ pub(crate) struct Look<T> {
     parameters: usize,
 }
 
+impl<T: Scalar> Look<T> {
+    /// Before the first layer.
+    pub(crate) fn new() -> Self {
+        Self {
+            length: T::ZERO,
+            agreement: T::ZERO,
+            velocity_length: T::ZERO,
+            safe: true,
+            outputs: 0,
+            parameters: 0,
+        }
+    }
+}
+
 /// The weight of this step in the running means of its length and of the reach.
 fn share_of_step<T: Scalar>(run: &Run<'_, T>) -> T {
     run.progress.share(run.config.scalings.decay(built(run.batch)))
@@ -50,16 +64,12 @@ fn share_of_step<T: Scalar>(run: &Run<'_, T>) -> T {
 
 /// Looks at all layers, and writes nothing but the mean of S and the running mean of the reach.
 #[inline(never)]
-pub(crate) fn look<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Look<T>, Error> {
+pub(crate) fn look<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
+    run: &mut Run<'_, T>,
+    look: &mut Look<T>,
+) -> Result<(), Error> {
     let config = run.config;
-    let mut look = Look {
-        length: T::ZERO,
-        agreement: T::ZERO,
-        velocity_length: T::ZERO,
-        safe: true,
-        outputs: 0,
-        parameters: 0,
-    };
     // A turn keeps the sum of S, so that its mean moves only with the statistics, or where a refresh replaces S.
     let replaced = config.refresh.carry() == Carry::Reset;
     let moved = replaced || !run.measured.is_empty() || !config.estimator.is_per_example();
@@ -76,9 +86,9 @@ pub(crate) fn look<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) 
         }
         let damping = damping_of(room, config, run.progress);
         let survey = room.survey(&run.counted, damping);
-        note_survey(room, run, &survey, with_reach, &mut look);
+        note_survey(room, run, &survey, with_reach, look);
     }
-    Ok(look)
+    Ok(())
 }
 
 /// Adds the survey of a layer to the look at all.

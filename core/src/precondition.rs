@@ -93,7 +93,8 @@ pub fn precondition<T: Scalar>(
 /// A gradient in the eigenbasis, m x n.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Gradient<'a, T> {
-    /// Formed.
+    /// Formed, as that of a batch is.
+    #[cfg(feature = "batches")]
     Matrix(MatrixRef<'a, T>),
     /// That of one example, g~ a~^T, never formed.
     Outer { gradient: &'a [T], activation: &'a [T] },
@@ -113,6 +114,7 @@ impl<T: Scalar> Gradient<'_, T> {
             return self.column(index, out);
         }
         match *self {
+            #[cfg(feature = "batches")]
             Gradient::Matrix(matrix) => matrix.column(index).unwrap_or_default(),
             Gradient::Outer { gradient, activation } => {
                 let a = activation.get(index).copied().unwrap_or(T::ZERO);
@@ -447,9 +449,8 @@ fn decay<T: Scalar>(
     }
     let (mut rest, columns) = (scratch, shape.columns_held());
     let (bias, u) = (column_of(&mut rest, shape.rows()), column_of(&mut rest, columns));
-    for (x, column) in u.iter_mut().zip(layer.input_basis().iter_columns()) {
-        *x = column.get(shape.inputs()).copied().unwrap_or(T::ZERO);
-    }
+    let row = layer.input_basis().as_slice().get(shape.inputs()..).unwrap_or_default();
+    u.iter_mut().zip(row.iter().step_by(columns.max(1))).for_each(|(into, from)| *into = *from);
     counted.multiply(bias, MatrixRef::over(weights, shape.rows(), columns), u, 1, false);
     counted.add(3 * shape.parameters_held());
     for (column, u) in weights.chunks_exact_mut(shape.rows().max(1)).zip(&*u) {

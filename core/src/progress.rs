@@ -53,8 +53,6 @@ impl<T: Scalar> Progress<T> {
 
     /// Counts a step on so many examples and its work.
     pub(crate) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
-        // Not by [`count`], whose calls would cost a step stack.
-        let count = |counter: &mut u64, more: u64| *counter = counter.saturating_add(more);
         count(&mut self.operations, operations);
         if matches!(outcome, Outcome::Skipped(_)) {
             count(&mut self.skipped, 1);
@@ -100,10 +98,13 @@ pub(crate) fn is_due(counter: u64, period: u32) -> bool {
     if high == 0 {
         return low.is_multiple_of(period);
     }
-    let (mut rest, period) = (u64::from(high % period), u64::from(period));
+    let mut rest = high % period;
     for place in (0..32).rev() {
-        rest = (rest << 1) | u64::from((low >> place) & 1);
-        rest -= if rest >= period { period } else { 0 };
+        let carried = rest >> 31 == 1;
+        rest = rest << 1 | (low >> place) & 1;
+        if carried || rest >= period {
+            rest = rest.wrapping_sub(period);
+        }
     }
     rest == 0
 }

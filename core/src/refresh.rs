@@ -174,7 +174,8 @@ pub(crate) fn refresh<T: Scalar>(
 fn each_rotation<T: Scalar>(layer: &LayerMut<'_, T>, in_flight: &InFlight<'_, T>, side: Side) -> u64 {
     let (m, n) = (layer.shape().rows().max(1), layer.shape().columns_held().max(1));
     let (examples, fisher) = (in_flight.activations.len() / n, in_flight.fisher_gradients.len() / m);
-    let coordinates = if in_flight.weights.is_empty() { Coordinates::Parameter } else { layer.coordinates() };
+    let turning = layer.turns_weights() && !in_flight.weights.is_empty();
+    let coordinates = if turning { Coordinates::Eigenbasis } else { Coordinates::Parameter };
     let [input, output] = rotation_operations(layer.shape(), coordinates, Flight { examples, fisher });
     if side == Side::Input { input } else { output }
 }

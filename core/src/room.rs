@@ -6,6 +6,7 @@
 use crate::{
     Blend, Coordinates, LayerMut, MatrixMut, MatrixRef, Reason, Scalar, Shape,
     damping::LayerDamping,
+    factor::FactorRef,
     guard,
     kernels::Counted,
     marks::Marks,
@@ -50,11 +51,13 @@ impl<'a, T: Scalar> Room<'a, T> {
 
     /// The layer, its K (a matrix, or the outer product of one example), its weights and its scratch, side by side.
     fn parts(&mut self) -> (&mut LayerMut<'a, T>, Gradient<'_, T>, &mut [T], &mut [T]) {
-        let shape = *self.layer.shape();
         let InFlight { weights, activations, gradients, .. } = &mut self.in_flight;
-        let gradient = if !BATCHES || self.mean_gradient.is_empty() {
-            Gradient::Outer { gradient: gradients, activation: activations }
+        let gradient = Gradient::Outer { gradient: gradients, activation: activations };
+        #[cfg(feature = "batches")]
+        let gradient = if self.mean_gradient.is_empty() {
+            gradient
         } else {
+            let shape = self.layer.shape();
             Gradient::Matrix(MatrixRef::over(self.mean_gradient, shape.rows(), shape.columns_held()))
         };
         (&mut self.layer, gradient, weights, self.scratch)
@@ -90,9 +93,9 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if self.layer.coordinates() == Coordinates::Parameter {
             let (inputs, rows) = (self.layer.shape().inputs(), self.layer.shape().rows());
-            let (a, g) = (&mut *self.in_flight.activations, &mut *self.in_flight.gradients);
-            self.layer.input_factor().project(counted, self.activations, inputs, batch, a);
-            self.layer.output_factor().project(counted, self.gradients, rows, batch, g);
+            let InFlight { activations, gradients, .. } = &mut self.in_flight;
+            project(self.layer.input_factor(), counted, self.activations, inputs, batch, activations);
+            project(self.layer.output_factor(), counted, self.gradients, rows, batch, gradients);
         }
     }
 
@@ -100,8 +103,8 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         let rows = self.layer.shape().rows();
         if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
             let columns = self.fisher_gradients.len() / rows.max(1);
-            let out = &mut *self.in_flight.fisher_gradients;
-            self.layer.output_factor().project(counted, self.fisher_gradients, rows, columns, out);
+            let (factor, out) = (self.layer.output_factor(), &mut *self.in_flight.fisher_gradients);
+            project(factor, counted, self.fisher_gradients, rows, columns, out);
         }
     }
 
@@ -186,6 +189,19 @@ pub(crate) fn gate<T: Scalar>(
     } else {
         Reason::NonFinite { layer, argument, index }
     })
+}
+
+/// [`FactorRef::project`] in one place.
+#[inline(never)]
+fn project<T: Scalar>(
+    factor: FactorRef<'_, T>,
+    counted: &mut Counted<'_, T>,
+    x: &[T],
+    inputs: usize,
+    batch: usize,
+    out: &mut [T],
+) {
+    factor.project(counted, x, inputs, batch, out);
 }
 
 /// Columns of a matrix, by their range.

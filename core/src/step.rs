@@ -16,9 +16,10 @@
 
 use crate::{
     Blend, Carry, Config, Error, Estimator, Outcome, Progress, Reason, Scalar, Shape,
+    config::PUBLISHED,
     damping::LayerDamping,
     marks::Marks,
-    plan::{look, plan},
+    plan::{Look, look, plan},
     progress::{count, is_due},
     single::{built, expect_built},
 };
@@ -89,6 +90,11 @@ pub trait Rooms<T: Scalar> {
     /// # Errors
     /// [`Error::OutOfRange`] for a layer that does not exist.
     fn room(&mut self, layer: usize) -> Result<Self::Room<'_>, Error>;
+    /// Whether the passes leave all that the examples bring to a step, the projections of every layer and no K, since there is one
+    /// example: then no layer is asked to project, nor to form its gradient.
+    fn passes_suffice(&self) -> bool {
+        false
+    }
     /// Passes over which the Fisher gradients come; 1 unless the Fisher is exact.
     fn passes(&self) -> usize;
     /// Fills the Fisher gradients of all layers with those of one pass, projected in layers that live in the eigenbasis.
@@ -242,8 +248,9 @@ fn take<T: Scalar, R: Rooms<T>>(
     failed: Option<usize>,
 ) -> Result<Taken<T>, Stop> {
     let mut taken = Taken { outcome: outcome_of(failed), shrink: T::ONE, held: 0, predicted: T::ZERO };
-    let look = look(rooms, run)?;
-    match plan(run, &look) {
+    let mut seen = Look::new();
+    look(rooms, run, &mut seen)?;
+    match plan(run, &seen) {
         Some(plan) => apply_all(rooms, run, &plan, &mut taken)?,
         None => taken.outcome = Outcome::Degraded(Reason::StepTooLarge),
     }
@@ -311,10 +318,13 @@ fn check_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, batch: usize) -> Result<(), 
 /// Projects what the passes have not, and takes the activations into the input factors.
 #[inline(never)]
 fn project_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Error> {
+    let suffice = rooms.passes_suffice();
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        room.project(&mut run.counted, built(run.batch));
+        if !suffice {
+            room.project(&mut run.counted, built(run.batch));
+        }
         if !run.measured.is_empty() {
             let decay = factor_decay(run, &room.shape());
             let share = room.marks().advance_factors(decay);
@@ -354,11 +364,12 @@ fn walk_layers<T: Scalar, R: Rooms<T>>(
     pass: usize,
 ) -> Result<(), Error> {
     // Later passes are further terms of the same mean.
-    let blend = |share| if pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
+    let blend = |share| if !PUBLISHED || pass == 0 { Blend::Move(share) } else { Blend::Add(share) };
+    let suffice = rooms.passes_suffice();
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        if walk.load {
+        if walk.load && !suffice {
             room.project_fisher(&mut run.counted);
         }
         if walk.factors {
@@ -410,10 +421,16 @@ fn note_refresh<T: Scalar>(room: &mut impl Stages<T>, run: &mut Run<'_, T>, effe
 /// K of every layer, and the estimators of S that are made from it or from the factors.
 #[inline(never)]
 fn form_gradients<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Error> {
+    let suffice = rooms.passes_suffice();
+    if suffice && !PUBLISHED {
+        return Ok(());
+    }
     for index in 0..rooms.layers() {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        room.form_gradient(&mut run.counted, built(run.batch));
+        if !suffice {
+            room.form_gradient(&mut run.counted, built(run.batch));
+        }
         match run.config.estimator.built() {
             Estimator::PerExampleFresh | Estimator::PerExampleRunning => {}
             Estimator::Kronecker => room.set_kronecker(),

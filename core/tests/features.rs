@@ -53,20 +53,25 @@ fn batches_and_parameter_coordinates_that_are_not_built_are_refused() -> Result<
         learner.step(&[0.5; 6], Targets::Classes(&[0, 1])),
         Err(Error::Length { argument: "inputs", .. })
     ));
-    let (progress, length) = (*learner.progress(), learner.state().len());
+    let progress = *learner.progress();
     let mut bytes = [0; snapshot::length::<f32>(&NET)];
     assert_eq!(learner.save_into(&mut bytes), Ok(bytes.len()));
 
     // The mark of the first layer, behind its weights.
-    memory[LAYERS[0].shape().parameters() + 4] = 0.0;
+    let [first, _] = LAYERS;
+    memory.iter_mut().skip(first.shape().parameters() + 4).take(1).for_each(|mark| *mark = 0.0);
     let state = memory;
     assert_eq!(
         Learner::resume(NET, standard, progress, 1, &mut memory).err(),
         Some(not_built("coordinates"))
     );
-    assert_eq!(memory[..length], state[..length]);
+    assert_eq!(memory, state);
 
-    let shape = *LAYERS[0].shape();
+    // A new learner does not mind what was there.
+    let mut learner = Learner::new(NET, standard, 7, 1, &mut memory)?;
+    assert_eq!(learner.layer(0)?.coordinates(), Coordinates::Eigenbasis);
+
+    let shape = *first.shape();
     let (mut state, mut progress) = (vec![0.0_f32; shape.words()], Progress::new(7));
     let mut workspace = vec![0.0; Preconditioner::<f32>::workspace_words(&shape, 2)];
     let layer = LayerMut::new(shape, &mut state)?;

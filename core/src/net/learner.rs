@@ -70,7 +70,8 @@ impl<'a, T: Scalar> Learner<'a, T> {
     /// [`net.words(capacity)`](Net::words) words; batches may have up to `capacity` examples.
     ///
     /// # Errors
-    /// A bad network or setting, or [`Error::Length`] for too little memory.
+    /// A bad network or setting, [`Error::Length`] for too little memory, or [`Error::NotBuilt`] for a capacity beyond one example
+    /// where the feature `batches` is off.
     pub fn new(
         net: Net<'a>,
         config: Config<T>,
@@ -78,16 +79,31 @@ impl<'a, T: Scalar> Learner<'a, T> {
         capacity: usize,
         memory: &'a mut [T],
     ) -> Result<Self, Error> {
-        let mut learner = Self::resume(net, config, Progress::new(seed), capacity, memory)?;
-        learner.start_afresh(seed);
+        let mut learner = Self::over(net, config, Progress::new(seed), capacity, memory)?;
+        learner.clear_state();
         Ok(learner)
     }
 
     /// A learner that goes on from state words and [`Progress`] that were saved: bit for bit the run that was not interrupted.
     ///
     /// # Errors
-    /// Those of [`Learner::new`].
+    /// Those of [`Learner::new`]; [`Error::NotBuilt`] for weights in parameter coordinates, likewise.
     pub fn resume(
+        net: Net<'a>,
+        config: Config<T>,
+        progress: Progress<T>,
+        capacity: usize,
+        memory: &'a mut [T],
+    ) -> Result<Self, Error> {
+        let mut learner = Self::over(net, config, progress, capacity, memory)?;
+        // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state, and
+        // that later views need no check.
+        learner.memory.all().try_for_each(|slot| open(*slot.dense.shape(), slot.into_words().1))?;
+        Ok(learner)
+    }
+
+    /// A learner over a state that has not been viewed yet.
+    fn over(
         net: Net<'a>,
         config: Config<T>,
         progress: Progress<T>,
@@ -100,10 +116,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
             return Err(Error::Empty { argument: "capacity" });
         }
         expect_built(capacity == 1, "capacity")?;
-        let mut memory = Memory::new(&net, capacity, memory)?;
-        // The first view of a fresh layer writes its bases: done here, so that no later call but a step changes a state, and
-        // that later views need no check.
-        memory.slots(0).0.try_for_each(|slot| open(*slot.dense.shape(), slot.into_words().1))?;
+        let memory = Memory::new(&net, capacity, memory)?;
         let kernels = Chosen::new(&Reference);
         Ok(Self { net, config, kernels, progress, events: EventLog::default(), memory })
     }
@@ -162,7 +175,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         for slot in self.memory.slots(0).0 {
             let shape = slot.dense.shape();
             let (weights, state) = slot.into_words();
-            if Coordinates::of(state) == Coordinates::Eigenbasis {
+            if LayerMut::over(*shape, state).turns_weights() {
                 expect_turnable(shape, weights)?;
             }
         }
@@ -378,7 +391,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         if let Some(index) = crate::guard::first_non_finite(inputs) {
             return Reason::NonFinite { layer: 0, argument: "activations", index };
         }
-        for (layer, slot) in self.memory.slots(0).0.enumerate() {
+        for (layer, slot) in self.memory.all().enumerate() {
             if let Some(index) = crate::guard::first_non_finite(slot.into_words().0) {
                 return Reason::NonFinite { layer, argument: "weights", index };
             }
@@ -420,22 +433,20 @@ impl<'a, T: Scalar> Learner<'a, T> {
         loss: T,
         reduction_ratio: Option<T>,
     ) -> Result<Step<T>, Error> {
-        let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio };
-        let mut failed = None;
-        match *taken {
-            Ok(Taken { outcome, shrink, held, .. }) => {
-                (step.outcome, step.shrink, step.held) = (outcome, shrink, held);
-            }
-            Err(Stop::Refused(reason)) => step.outcome = Outcome::Skipped(reason),
+        let (outcome, shrink, held) = match *taken {
+            Ok(Taken { outcome, shrink, held, .. }) => (outcome, shrink, held),
+            Err(Stop::Refused(reason)) => (Outcome::Skipped(reason), T::ONE, 0),
             // A batch whose refresh failed once too often has entered the statistics all the same.
-            Err(Stop::Failed(error @ Error::RefreshFailed { layer })) => {
-                step.outcome = Outcome::Degraded(Reason::NotConverged { layer });
-                failed = Some(error);
+            Err(Stop::Failed(Error::RefreshFailed { layer })) => {
+                (Outcome::Degraded(Reason::NotConverged { layer }), T::ONE, 0)
             }
             Err(Stop::Failed(error)) => return Err(error),
+        };
+        self.finish(outcome, batch, operations);
+        match *taken {
+            Err(Stop::Failed(error)) => Err(error),
+            _ => Ok(Step { outcome, loss, shrink, held, reduction_ratio }),
         }
-        self.finish(step.outcome, batch, operations);
-        failed.map_or(Ok(step), Err)
     }
 
     /// The end of a step whose forward pass was not finite.
@@ -448,11 +459,9 @@ impl<'a, T: Scalar> Learner<'a, T> {
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, batch: usize, operations: u64) {
-        let step = self.progress.steps;
-        match outcome {
-            Outcome::Applied => {}
-            Outcome::Skipped(reason) => self.events.write(Event { step, skipped: true, reason }),
-            Outcome::Degraded(reason) => self.events.write(Event { step, skipped: false, reason }),
+        if let Outcome::Skipped(reason) | Outcome::Degraded(reason) = outcome {
+            let skipped = matches!(outcome, Outcome::Skipped(_));
+            self.events.write(Event { step: self.progress.steps, skipped, reason });
         }
         self.progress.finish(outcome, batch, operations);
     }

@@ -233,6 +233,12 @@ impl<'a, T: Scalar> Memory<'a, T> {
         (slots, self.scratch)
     }
 
+    /// The slots of all layers without a batch. A function of its own for what is no step, and has stack to spare.
+    #[inline(never)]
+    pub(crate) fn all(&mut self) -> Slots<'_, T> {
+        self.slots(0).0
+    }
+
     /// h of the last layer.
     #[inline(never)]
     pub(crate) fn outputs(&mut self, batch: usize) -> Option<&mut [T]> {

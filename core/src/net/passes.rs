@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Kernels, LayerMut, MatrixMut, MatrixRef, Scalar,
     kernels::{Chosen, Counted},
+    single::BATCHES,
 };
 use core::ops::Range;
 
@@ -86,7 +87,7 @@ impl<T: Scalar> Slot<'_, T> {
     fn through_activation(&mut self, kernels: Chosen<'_, T>, side: Side, examples: &Range<usize>) {
         let (activation, rows) = (self.dense.activation(), self.dense.shape().rows());
         let [gradients, _] = side.slices();
-        let words = examples.start * rows..examples.end * rows;
+        let words = if BATCHES { examples.start * rows..examples.end * rows } else { 0..rows };
         let [outputs, pre_activations, gradients] =
             self.workspace.slices([Slice::Outputs, Slice::PreActivations, gradients]);
         Kernels::through_activation(
@@ -151,8 +152,8 @@ pub(crate) fn loss<T: Scalar>(
     targets: &Targets<'_, T>,
     batch: usize,
 ) -> T {
-    let width = width(memory);
-    memory.outputs(batch).map_or(T::ZERO, |outputs| loss.sum(outputs, *targets, width))
+    let sum = |outputs: &mut [T]| loss.sum(outputs, *targets, outputs.len() / batch.max(1));
+    memory.outputs(batch).map_or(T::ZERO, sum)
 }
 
 /// How many of these are classified correctly, where there are classes.
@@ -162,13 +163,8 @@ pub(crate) fn correct<T: Scalar>(
     targets: &Targets<'_, T>,
     batch: usize,
 ) -> Option<usize> {
-    let width = width(memory);
-    loss.correct(memory.outputs(batch)?, *targets, width)
-}
-
-/// Of the outputs.
-fn width<T: Scalar>(memory: &Memory<'_, T>) -> usize {
-    memory.layers().last().map_or(0, |last| last.shape().outputs())
+    let outputs = memory.outputs(batch)?;
+    loss.correct(outputs, *targets, outputs.len() / batch.max(1))
 }
 
 /// Fills the gradients of one side in every layer, from the output to the input, for a range of the batch's examples.
@@ -218,6 +214,9 @@ fn at_outputs<T: Scalar>(
     let width = last.dense.shape().outputs();
     let [gradients, _] = side.slices();
     let [outputs, gradients] = last.workspace.slices([Slice::Outputs, gradients]);
+    if !BATCHES {
+        return loss.gradients(source, outputs, examples, width, gradients);
+    }
     let words = examples.start * width..examples.end * width;
     let gradients = gradients.get_mut(..words.len()).unwrap_or_default();
     loss.gradients(source, outputs.get(words).unwrap_or_default(), examples, width, gradients);

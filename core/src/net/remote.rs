@@ -18,7 +18,7 @@ use crate::{
     guard,
     kernels::Counted,
     progress::is_due,
-    single::expect_built,
+    single::{BATCHES, expect_built},
     step::{self, Rooms, Run, Stop},
 };
 use core::ops::Range;
@@ -139,6 +139,9 @@ pub(crate) fn step_checked<T: Scalar, B: Body<T>>(
 impl Loss {
     /// The summed loss of a batch from its outputs, one column an example.
     pub fn sum<T: Scalar>(&self, outputs: &[T], targets: Targets<'_, T>, width: usize) -> T {
+        if !BATCHES {
+            return T::ZERO + self.value(outputs, targets.example(0, width));
+        }
         let examples = outputs.chunks_exact(width.max(1)).enumerate();
         examples
             .fold(T::ZERO, |sum, (index, outputs)| sum + self.value(outputs, targets.example(index, width)))
@@ -161,16 +164,31 @@ impl Loss {
         width: usize,
         out: &mut [T],
     ) {
+        if !BATCHES {
+            return self.gradients_of_one(source, outputs, 0, width, out);
+        }
         let width = width.max(1);
         let columns = out.chunks_exact_mut(width).zip(outputs.chunks_exact(width));
         for ((out, h), index) in columns.zip(examples.clone()) {
-            match source {
-                Source::Targets(targets) => self.gradient(h, targets.example(index, width), out),
-                Source::Sampled(stream) => self.sampled_gradient(h, stream, out),
-                Source::Exact(pass) if PUBLISHED => self.exact_gradient(h, *pass, out),
-                // No corridor asks for it where the exact Fisher is not built.
-                Source::Exact(_) => out.fill(T::ZERO),
-            }
+            self.gradients_of_one(source, h, index, width, out);
+        }
+    }
+
+    #[inline(always)]
+    fn gradients_of_one<T: Scalar>(
+        &self,
+        source: &mut Source<'_, T>,
+        h: &[T],
+        index: usize,
+        width: usize,
+        out: &mut [T],
+    ) {
+        match source {
+            Source::Targets(targets) => self.gradient(h, targets.example(index, width), out),
+            Source::Sampled(stream) => self.sampled_gradient(h, stream, out),
+            Source::Exact(pass) if PUBLISHED => self.exact_gradient(h, *pass, out),
+            // No corridor asks for it where the exact Fisher is not built.
+            Source::Exact(_) => out.fill(T::ZERO),
         }
     }
 }

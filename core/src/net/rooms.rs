@@ -7,7 +7,13 @@ use super::{
     memory::{Memory, Slice},
     passes::{self, Side, Source},
 };
-use crate::{Error, Fisher, Scalar, kernels::Counted, room::Room, single::built, step::Rooms};
+use crate::{
+    Error, Fisher, Scalar,
+    kernels::Counted,
+    room::Room,
+    single::{BATCHES, built},
+    step::Rooms,
+};
 use core::ops::Range;
 
 /// The learner's layers, as the corridor sees them.
@@ -39,6 +45,10 @@ impl<T: Scalar> Rooms<T> for LearnerRooms<'_, '_, T> {
             .slot_and_below(index, built(self.batch), Slice::Outputs)
             .ok_or(Error::OutOfRange { argument: "layer", index })?;
         Ok(slot.into_room(below.map_or(self.inputs, |below| &*below), scratch, columns))
+    }
+
+    fn passes_suffice(&self) -> bool {
+        !BATCHES
     }
 
     fn passes(&self) -> usize {

@@ -3,6 +3,7 @@
 use super::{Initialization, Learner, Loss, Net};
 use crate::{
     Coordinates, EventLog, LayerMut, Progress, Scalar,
+    single::BATCHES,
     snapshot::{
         LAYER_RECORD, Refusal, SnapshotError, VERSION, decode, record, refusal,
         run::{self, Extent, Layers, sealed::Parts},
@@ -61,20 +62,7 @@ impl<'a, T: Scalar> Parts<T> for Learner<'a, T> {
 
     fn start_afresh(&mut self, seed: u64) {
         self.take_up(Progress::new(seed));
-        self.memory.state_mut().fill(T::ZERO);
-        let passes = 1 + Loss::passes(self.config.fisher, self.net.outputs());
-        let capacity = self.memory.capacity();
-        for (index, slot) in self.memory.slots(0).0.enumerate() {
-            let coordinates = if capacity == 1 {
-                Coordinates::Eigenbasis
-            } else {
-                Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0)
-            };
-            let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.into_words().1) else { return };
-            layer.marks().set_coordinates(coordinates);
-        }
-        // In a fresh basis these are W~ as well.
-        self.draw_weights(Initialization::GlorotUniform);
+        self.clear_state();
     }
 }
 
@@ -143,5 +131,26 @@ impl<T: Scalar> Learner<'_, T> {
     /// [`Refusal`], before any write.
     pub fn restore_from(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         self.restore(bytes.len(), decode::from_slice(bytes)).map_err(refusal)
+    }
+
+    /// The state of that start.
+    pub(super) fn clear_state(&mut self) {
+        self.memory.state_mut().fill(T::ZERO);
+        let passes = 1 + Loss::passes(self.config.fisher, self.net.outputs());
+        let capacity = self.memory.capacity();
+        // Enumerated, the Fisher of a few outputs costs a layer more in the eigenbasis; nothing else does one example at a time but a
+        // single output, and little.
+        let always = !BATCHES || capacity == 1 && !self.config.fisher.is_exact();
+        for (index, slot) in self.memory.all().enumerate() {
+            let coordinates = if always {
+                Coordinates::Eigenbasis
+            } else {
+                Coordinates::cheaper(slot.dense.shape(), capacity, passes, index == 0)
+            };
+            let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.into_words().1) else { return };
+            layer.marks().set_coordinates(coordinates);
+        }
+        // In a fresh basis these are W~ as well.
+        self.draw_weights(Initialization::GlorotUniform);
     }
 }

@@ -32,7 +32,7 @@ impl<T: Scalar> Learner<'_, T> {
 
     /// Draws W of every layer, in parameter coordinates.
     pub(super) fn draw_weights(&mut self, initialization: Initialization) {
-        for (index, slot) in self.memory.slots(0).0.enumerate() {
+        for (index, slot) in self.memory.all().enumerate() {
             // The complement keeps these streams apart from those of the steps.
             let mut stream = Stream::new(!self.progress.seed, index as u64);
             initialization.fill(slot.dense.shape(), &mut stream, slot.into_words().0);
@@ -95,18 +95,18 @@ impl<T: Scalar> Learner<'_, T> {
 
     /// The stored weights of all layers at once, input to output.
     pub fn iter_stored_weights(&mut self) -> impl Iterator<Item = MatrixMut<'_, T>> {
-        self.memory.slots(0).0.map(|slot| {
+        self.memory.all().map(|slot| {
             let (rows, columns) = (slot.dense.shape().rows(), slot.dense.shape().columns());
             MatrixMut::over(slot.into_words().0, rows, columns)
         })
     }
 
     /// Moves the weights of one layer into these coordinates: 2 m n (m + n) operations where they live in the others. A
-    /// fresh learner has the cheaper ones ([`Coordinates::cheaper`]) for its capacity.
+    /// fresh learner has the cheaper ones ([`Coordinates::cheaper`]) for its capacity, and the eigenbasis for one example at a time.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for a layer that does not exist, or a stored weight that is NaN or beyond
-    /// [`turning_limit`](crate::guard::turning_limit).
+    /// [`turning_limit`](crate::guard::turning_limit); [`Error::NotBuilt`] for parameter coordinates where the feature `batches` is off.
     pub fn set_coordinates(&mut self, layer: usize, coordinates: Coordinates) -> Result<(), Error> {
         expect_built(coordinates == Coordinates::Eigenbasis, "coordinates")?;
         let mut counted = Counted::by(self.kernels);
