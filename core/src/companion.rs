@@ -3,7 +3,7 @@
 //! A rotation in the plane (p, q) changes line p and line q of each: columns on the input side, rows on the output side.
 //! *Cost*: 8 operations a pair of words that turns like a vector, 5 a pair of second moments. An empty matrix is left alone.
 
-use crate::{Scalar, jacobi::turn_two, rotation::Rotation};
+use crate::{Scalar, rotation::Rotation};
 
 /// How the values of a companion change under a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,20 @@ impl<'a, T: Scalar> Companion<'a, T> {
                 (*x, *y) = turned(*x, *y);
             }
         }
+    }
+}
+
+/// Two values of a slice in the place of the same two turned.
+#[inline(always)]
+pub(crate) fn turn_two<T: Scalar>(values: &mut [T], p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
+    let (Some(x), Some(y)) = (values.get(p), values.get(q)) else { return };
+    let (x, y) = turned(*x, *y);
+    // One after another: a check that they are two is much code.
+    if let Some(word) = values.get_mut(p) {
+        *word = x;
+    }
+    if let Some(word) = values.get_mut(q) {
+        *word = y;
     }
 }
 

@@ -26,6 +26,7 @@
 //! on sweeps (30 for `f32`, 40 for `f64`) ends it; C and U are valid all the same. A [`walk`] does a part of a sweep, from a
 //! stored [`Cursor`] on, and cannot fail.
 
+use crate::companion::turn_two;
 use crate::{Error, MatrixRef, Scalar, error::expect_length, guard, shape::packed_words};
 pub use crate::{
     companion::{Companion, Turn},
@@ -438,20 +439,6 @@ impl<T: Scalar> Negligible<T> {
     #[inline(always)]
     fn holds_by_roots(&self, size: T, c_pp: T, c_qq: T) -> bool {
         size <= self.threshold * c_pp.abs().sqrt() * c_qq.abs().sqrt()
-    }
-}
-
-/// Two values of a slice in the place of the same two turned.
-#[inline(always)]
-pub(crate) fn turn_two<T: Scalar>(values: &mut [T], p: usize, q: usize, turned: impl Fn(T, T) -> (T, T)) {
-    let (Some(x), Some(y)) = (values.get(p), values.get(q)) else { return };
-    let (x, y) = turned(*x, *y);
-    // One after another: a check that they are two is much code.
-    if let Some(word) = values.get_mut(p) {
-        *word = x;
-    }
-    if let Some(word) = values.get_mut(q) {
-        *word = y;
     }
 }
 

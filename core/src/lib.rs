@@ -69,6 +69,7 @@ pub mod config;
 #[cfg(feature = "batches")]
 pub mod convolution;
 pub mod coordinates;
+mod counted;
 pub mod damping;
 #[cfg(feature = "large")]
 mod elementwise;
