@@ -22,7 +22,6 @@ use crate::{
     progress::{count, is_due},
     refresh::{self, Effort, InFlight, Later},
     single::{BATCHES, built, expect_built},
-    snapshot::run::sealed::Parts,
     step::{self, Run, Stop, Taken},
 };
 use core::ops::Range;

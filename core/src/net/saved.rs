@@ -133,7 +133,7 @@ impl<T: Scalar> Learner<'_, T> {
         self.restore(bytes.len(), decode::from_slice(bytes)).map_err(refusal)
     }
 
-    /// The state of that start.
+    /// The state words of the start of a run.
     pub(super) fn clear_state(&mut self) {
         self.memory.state_mut().fill(T::ZERO);
         let passes = 1 + Loss::passes(self.config.fisher, self.net.outputs());
