@@ -52,7 +52,9 @@ pub use refusal::{Refusal, SnapshotError};
 pub use run::Run;
 pub use view::Snapshot;
 
-use crate::{Net, Progress, Scalar, convolution::ConvolutionNet, layer};
+#[cfg(feature = "batches")]
+use crate::convolution::ConvolutionNet;
+use crate::{Net, Progress, Scalar, layer};
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 use run::{Extent, Layers};
 
@@ -112,6 +114,7 @@ pub const fn length<T: Scalar>(net: &Net<'_>) -> usize {
 /// const BYTES: usize = snapshot::length_of_convolutions::<f32>(&NET);
 /// assert_eq!(BYTES, 80 + 4 * 4 + 64 + 4 * NET.state_words() + 4);
 /// ```
+#[cfg(feature = "batches")]
 pub const fn length_of_convolutions<T: Scalar>(net: &ConvolutionNet<'_>) -> usize {
     length_of(T::WIDTH, net.layers().len().saturating_mul(CONVOLUTION_RECORDS), net.state_words())
 }

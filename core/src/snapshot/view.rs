@@ -5,11 +5,9 @@ use super::{
     decode::{Envelope, Reader, from_slice},
     length_of, record, refusal,
 };
-use crate::{
-    Dense, Loss,
-    convolution::{self, ConvolutionLayer},
-    error::expect_length,
-};
+#[cfg(feature = "batches")]
+use crate::convolution::{self, ConvolutionLayer};
+use crate::{Dense, Loss, error::expect_length};
 
 /// A snapshot in memory that is whole and describes a network.
 ///
@@ -80,10 +78,16 @@ impl<'b> Snapshot<'b> {
     }
 
     /// The same of convolutions.
+    #[cfg(feature = "batches")]
     fn check_convolutions(&self, count: usize) -> Result<usize, Refusal> {
         expect_all(count, self.convolutions().count())?;
         convolution::check_layers(self.convolutions()).map_err(|(layer, _)| Refusal::Layer { layer })?;
         Ok(self.convolutions().map(|layer| layer.state_words()).fold(0, usize::saturating_add))
+    }
+
+    #[cfg(not(feature = "batches"))]
+    fn check_convolutions(&self, _count: usize) -> Result<usize, Refusal> {
+        Err(Refusal::Kind)
     }
 
     /// Whether its network is one of convolutions: it then has [`convolutions`](Self::convolutions), and otherwise
@@ -99,6 +103,7 @@ impl<'b> Snapshot<'b> {
     }
 
     /// The layers of a network of convolutions, input first.
+    #[cfg(feature = "batches")]
     pub fn convolutions(&self) -> impl Iterator<Item = ConvolutionLayer> + Clone + 'b {
         let records = if self.has_convolutions { self.records } else { &[] };
         records.as_chunks().0.iter().map_while(ConvolutionLayer::of_records)
