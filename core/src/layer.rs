@@ -106,6 +106,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     /// The same, to write.
+    #[cfg(feature = "batches")]
     pub(crate) fn input_moments_mut(&mut self) -> &mut [T] {
         let [input, output] = factors(&self.shape);
         self.words.get_mut(input.end..output.start).unwrap_or_default()

@@ -66,6 +66,7 @@ impl Shape {
 
     /// The same with inputs that are channels of `points` points each, which share one factor of as many lines as there are channels.
     #[must_use]
+    #[cfg(feature = "batches")]
     pub(crate) const fn shared_by(mut self, points: usize) -> Self {
         if let Some(channels) = self.inputs.checked_div(points) {
             self.lines = channels;
@@ -76,6 +77,7 @@ impl Shape {
 
     /// The same with a diagonal A, whose basis is the identity and takes no words.
     #[must_use]
+    #[cfg(feature = "batches")]
     pub(crate) const fn diagonal(mut self) -> Self {
         self.lines = 0;
         self.moments = self.columns;
