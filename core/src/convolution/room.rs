@@ -16,7 +16,7 @@ use crate::{
     room::{self, Room},
     step::Stages,
 };
-use core::ops::Range;
+use core::{ops::Range, slice};
 
 /// All that one group brings to a step with N examples.
 pub(super) struct SharedRoom<'a, T> {
@@ -87,8 +87,8 @@ impl<'a, T: Scalar> SharedRoom<'a, T> {
         }
         let Some(change) = scratch.get_mut(..mean_gradient.len()) else { return T::ZERO };
         let denominators = damping.over(layer.shape(), layer.words());
-        for (index, (k, d)) in mean_gradient.chunks(1).zip(change.chunks_mut(1)).enumerate() {
-            sides::divide(&denominators, index, k, d);
+        for (index, (k, d)) in mean_gradient.iter().zip(&mut *change).enumerate() {
+            sides::divide(&denominators, index, slice::from_ref(k), slice::from_mut(d));
         }
         Samples { walk, images: self.images, gradients: self.gradients }.change(change)
     }

@@ -52,7 +52,9 @@ pub(super) fn project_inputs<T: Scalar>(
     if layer.shape().is_full() {
         return layer.input_factor().project(counted, patches, n, count, out);
     }
-    for (patch, out) in patches.chunks_exact(n.max(1)).zip(out.chunks_exact_mut(n.max(1))) {
+    let mut rest = out;
+    for patch in patches.chunks_exact(n.max(1)) {
+        let Some(out) = cut(&mut rest, n) else { return };
         turn_inputs(layer, counted, 1, patch, false, [T::ONE, T::ZERO], out);
     }
 }
