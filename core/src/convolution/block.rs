@@ -8,7 +8,7 @@
 //! diagonal         diag F                            p                a scale and a shift, any p parameters
 //! ```
 //!
-//! S is exact for each example in the basis of every one of them. *Uncorrelated* (SUA: Grosse and Martens 2016, section 4.2): with
+//! S is exact for each example in the basis of every one of them. *Uncorrelated* (SUA: Grosse and Martens 2016): with
 //! Sigma for all kernel points and nothing between two of them, U_A is I_k x U_c. Here Sigma is the mean of the k blocks that the
 //! full A has on its diagonal,
 //!
@@ -17,8 +17,8 @@
 //! ```
 //!
 //! over the pixels x of an image and the number of pairs (location, kernel point) that read it: the A of this form that is
-//! closest to the full one in Frobenius norm, with its trace, at one sample a pixel; where all points see the same, T over the number of pixels times
-//! the sum. The bias is a line of its own, u = e_n, its moment T.
+//! closest to the full one in Frobenius norm, with its trace, at one sample a pixel. In the middle of an image with a stride of 1
+//! all k points read a pixel. The bias is a line of its own, u = e_n, its moment T.
 //!
 //! *Diagonal input*: A_jj is how often token j comes in an example, U_A = I. *Diagonal*: no factor; diag F stands in the place of
 //! A and 1 in that of B, so that S is exact whatever the estimator, the mean gradient's own excepted.
