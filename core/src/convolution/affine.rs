@@ -30,6 +30,7 @@ impl Walk {
     }
 
     /// z of every image, or dL/dx of every map where there are no shifts to add.
+    #[inline(never)]
     pub(super) fn scale<T: Scalar>(
         &self,
         counted: &mut Counted<'_, T>,
@@ -84,6 +85,7 @@ impl Walk {
 
 impl<T: Scalar> Samples<'_, T> {
     /// out = scale sum G over all examples.
+    #[inline(never)]
     pub(super) fn sum_of_scales(&self, counted: &mut Counted<'_, T>, scale: T, out: &mut [T]) {
         out.fill(T::ZERO);
         counted.add(3 * self.images.rows() * self.images.columns());
@@ -91,6 +93,7 @@ impl<T: Scalar> Samples<'_, T> {
     }
 
     /// Blends mean_i G_i^2 into these values, p of them. `scratch`: p words.
+    #[inline(never)]
     pub(super) fn measure_diagonal(
         &self,
         counted: &mut Counted<'_, T>,
@@ -109,6 +112,7 @@ impl<T: Scalar> Samples<'_, T> {
     }
 
     /// The same into diag F, where A would stand, and 1 where B would.
+    #[inline(never)]
     pub(super) fn measure_block(
         &self,
         counted: &mut Counted<'_, T>,

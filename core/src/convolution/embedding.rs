@@ -46,6 +46,7 @@ impl Walk {
     }
 
     /// z of every sequence of tokens.
+    #[inline(never)]
     pub(super) fn look_up<T: Scalar>(
         &self,
         weights: &[T],
@@ -98,6 +99,7 @@ impl<T: Scalar> Samples<'_, T> {
     }
 
     /// Blends diag A into these values, one a token.
+    #[inline(never)]
     pub(super) fn measure_tokens(
         &self,
         counted: &mut Counted<'_, T>,
@@ -123,6 +125,7 @@ impl<T: Scalar> Samples<'_, T> {
     }
 
     /// Blends mean_i (U_B^T G_i)^2 into S. `scratch`: 2 m words.
+    #[inline(never)]
     pub(super) fn measure_token_scalings(
         &self,
         counted: &mut Counted<'_, T>,
@@ -155,6 +158,7 @@ impl<T: Scalar> Samples<'_, T> {
     }
 
     /// out = scale sum G over all examples.
+    #[inline(never)]
     pub(super) fn sum_of_tokens(&self, counted: &mut Counted<'_, T>, scale: T, out: &mut [T]) {
         let rows = self.walk.rows();
         out.fill(T::ZERO);
@@ -169,6 +173,7 @@ impl<T: Scalar> Samples<'_, T> {
     }
 
     /// The same seen in U_B: the samples are projected a block at a time, or the sum is turned, whichever are fewer columns.
+    #[inline(never)]
     pub(super) fn tokens_in_basis(
         &self,
         counted: &mut Counted<'_, T>,

@@ -242,6 +242,14 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         if self.is_full() {
             return self.dense.advance(counted, damping, plan);
         }
+        self.advance_other(counted, damping, plan);
+    }
+}
+
+impl<T: Scalar> SharedRoom<'_, T> {
+    /// [`advance`](Stages::advance) of a block that is not full: a function of its own, since its frame is large.
+    #[inline(never)]
+    fn advance_other(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
         let (block, scales, mut plan) = (self.convolution.block(), self.convolution.channels(), *plan);
         let Room { layer, in_flight, mean_gradient, scratch, .. } = &mut self.dense;
         let weights = &mut *in_flight.weights;

@@ -59,6 +59,7 @@ impl<T: Scalar> Samples<'_, T> {
     }
 
     /// The same of the channels alone, for all kernel points together, and the moment of the bias ([`block`](super::block)).
+    #[inline(never)]
     pub(super) fn measure_channels(
         &self,
         counted: &mut Counted<'_, T>,

@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// out = scale X U_A + keep out, or X U_A^T, for so many rows of n columns each.
+#[inline(never)]
 pub(super) fn turn_inputs<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
@@ -41,6 +42,7 @@ pub(super) fn turn_inputs<T: Scalar>(
 }
 
 /// Patches, n words each, seen in U_A.
+#[inline(never)]
 pub(super) fn project_inputs<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
@@ -60,6 +62,7 @@ pub(super) fn project_inputs<T: Scalar>(
 }
 
 /// [`refresh`](crate::refresh::refresh) for such a block.
+#[inline(never)]
 pub(super) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
@@ -91,6 +94,7 @@ pub(super) fn refresh<T: Scalar>(
 }
 
 /// sqrt(sum a_j D_ij^2 / m) with a = diag A in its basis. `scratch`: m words.
+#[inline(never)]
 pub(super) fn reach<T: Scalar>(
     layer: &LayerMut<'_, T>,
     gradient: &[T],
@@ -115,6 +119,7 @@ pub(super) fn divide<T: Scalar>(denominators: &Denominators<'_, T>, column: usiz
 }
 
 /// W += scale U_B velocity U_A^T.
+#[inline(never)]
 pub(super) fn turn_back<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
