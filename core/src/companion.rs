@@ -114,9 +114,9 @@ impl<T: Scalar> Companion<'_, T> {
         }
     }
 
-    /// Words that turn.
-    pub(crate) fn words(&self) -> usize {
-        self.data.len()
+    /// Words of a line.
+    pub(crate) fn line(&self) -> usize {
+        if self.by_columns { self.data.len().min(self.stride) } else { self.data.len() / self.stride.max(1) }
     }
 
     /// The same without a word.

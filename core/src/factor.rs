@@ -356,8 +356,8 @@ impl<T: Scalar> Basis<'_, T> {
         Basis { words: self.words, size: self.size, care: self.care }
     }
 
-    pub(crate) fn words(&self) -> usize {
-        self.words.len()
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// Turns columns p < q, and pays for one pair's care.

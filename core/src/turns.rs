@@ -49,23 +49,30 @@ impl<T: Scalar> TurnList<'_, T> {
         }
     }
 
+    /// Words that it goes over: two lines of every matrix for each turn.
     pub(crate) fn words(&self) -> usize {
-        self.companions.iter().map(Companion::words).fold(self.basis_words(), usize::saturating_add)
+        self.turns.len().saturating_mul(2 * self.lines())
     }
 
-    fn basis_words(&self) -> usize {
-        self.basis.as_ref().map_or(0, Basis::words)
+    /// Words of a line of every matrix.
+    fn lines(&self) -> usize {
+        self.companions.iter().map(Companion::line).fold(self.basis_lines(), usize::saturating_add)
     }
 
-    /// Some of the matrices and the others, of about as many words each; all where there is but one.
+    /// Two lines of the basis, since the care goes over as many as the turn.
+    fn basis_lines(&self) -> usize {
+        self.basis.as_ref().map_or(0, |basis| 2 * basis.size())
+    }
+
+    /// Some of the matrices and the others, with lines of about as many words each; all where there is but one.
     pub(crate) fn halves(mut self) -> (Self, Option<Self>) {
-        let (whole, mut kept) = (self.words(), self.basis_words());
+        let (whole, mut kept) = (self.lines(), self.basis_lines());
         let mut others = self.companions.each_mut().map(Companion::emptied);
         for (companion, other) in self.companions.iter_mut().zip(&mut others) {
-            if kept > 0 && 2 * kept + companion.words() > whole {
+            if kept > 0 && 2 * kept + companion.line() > whole {
                 *other = companion.take();
             }
-            kept += companion.words();
+            kept += companion.line();
         }
         if kept == whole {
             return (self, None);

@@ -98,7 +98,8 @@ fn deterministic_kernels_give_cores_bits() {
 fn fast_kernels_differ_by_a_few_rounding_errors_a_term() {
     for threads in [1, 4] {
         let kernels = Threaded::new(FaerKernels::<f32>::new(), pool(threads));
-        for sizes in SIZES {
+        // Of the last, faer gets a few rows at a time.
+        for sizes in SIZES.into_iter().chain([[700, 9, 520]]) {
             let (found, [m, n, k]) = (all(&kernels, sizes, 0.5), sizes);
             // Against core in the same precision; all factors are below 1, so a sum of magnitudes is at most k.
             let expected = all(&Reference, sizes, 0.5_f32);

@@ -4,7 +4,8 @@
 //! one thread, and the rest to core's own [`Reference`]. *Accuracy*: sums run in another order than core's, so results
 //! differ in rounding, by at most k eps times the sum of magnitudes for k terms; the bits are the same from run to run on
 //! one machine, not between machines. Choose [`Reference`] where they must be. *Cost*: one reused buffer of n^2 or
-//! N (m + n) words. *Failure*: none; sizes come from the corridor.
+//! N (m + n) words; a left matrix too large for the second cache goes a band of rows at a time, since faer itself goes over all of
+//! its rows again and again. *Failure*: none; sizes come from the corridor.
 
 use super::{Element, is_small as below, tanh::TANH_CROSSOVER, vectorised};
 use ekfac::{Activation, Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar, kernels::Elementwise};
@@ -17,6 +18,14 @@ use std::sync::{Mutex, PoisonError};
 
 /// Products with fewer multiply-adds than this stay with core: below, faer's set-up costs more than it saves.
 pub const CROSSOVER: usize = 16 * 16 * 16;
+
+/// faer packs so many terms of all rows of the left matrix, and walks over them again for every four columns of the result.
+const TERMS: usize = 512;
+/// More packed bytes than this crowd the second cache, and every walk waits for the third: 1.2 to 1.9 times as long at 785 to 1,001
+/// rows.
+const PANEL: usize = 1 << 20;
+/// So many rows at a time stay within it: whole tiles of faer's, which have 96 rows at most.
+const BAND: usize = 192;
 
 /// Kernels through faer's products.
 #[derive(Debug, Default)]
@@ -53,7 +62,16 @@ fn multiply<T: Element>(
     } else if keep != T::ONE {
         out.as_mut_slice().iter_mut().for_each(|value| *value *= keep);
     }
-    matmul(view_mut(&mut out), accumulate, left, right, scale, Par::Seq);
+    let (mut rest, mut left) = (view_mut(&mut out), left);
+    if left.nrows() * left.ncols().min(TERMS) * size_of::<T>() > PANEL {
+        while left.nrows() > BAND {
+            let (band, below) = rest.split_at_row_mut(BAND);
+            let (top, bottom) = left.split_at_row(BAND);
+            matmul(band, accumulate, top, right, scale, Par::Seq);
+            (rest, left) = (below, bottom);
+        }
+    }
+    matmul(rest, accumulate, left, right, scale, Par::Seq);
 }
 
 impl<T: Element> FaerKernels<T> {

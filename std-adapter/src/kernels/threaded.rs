@@ -16,6 +16,8 @@ use std::{ops::Range, sync::Arc};
 pub const SPLIT: usize = 1 << 19;
 /// So many elements of an activation are worth a thread.
 const ELEMENTS: usize = 1 << 13;
+/// The same for elementwise work, each word of which takes less.
+const WORDS: usize = 1 << 15;
 /// A piece has at least so many columns, or else rows are split.
 const LEAST: usize = 4;
 
@@ -56,7 +58,7 @@ impl<K> Threaded<K> {
     where
         K: Kernels<T>,
     {
-        if threads < 2 || work.words() < 2 * ELEMENTS {
+        if threads < 2 || work.words() < 2 * WORDS {
             return self.kernels.elementwise(work);
         }
         let (one, other) = work.halves();
