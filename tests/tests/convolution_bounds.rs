@@ -88,7 +88,7 @@ fn config(draws: &mut Draws) -> Config<f64> {
 
 #[test]
 fn no_step_exceeds_its_bound_and_hard_ones_come_near() {
-    check(layers, |draws| draws.normal());
+    check(layers, Draws::normal);
 }
 
 #[test]

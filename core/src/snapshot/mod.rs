@@ -27,7 +27,7 @@
 //!
 //! Kinds are 0 for weights, 1 for a maximum, 2 for a mean, 3 for an addition; forms 0 for a full block, 1 for uncorrelated points, 2 for an
 //! embedding, 3 for a scale and a shift.
-//! Activations count from 0 in the order of [`Activation`]. Settings are not part of it: they are the program's, which may
+//! Activations count from 0 in the order of [`Activation`](crate::Activation). Settings are not part of it: they are the program's, which may
 //! change them from one version to the next, and so are a learner's sharing and columns. All together are all that a run is, so the one that goes on takes the same
 //! steps, bit for bit, as the one that was never interrupted.
 //!
