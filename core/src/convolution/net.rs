@@ -291,7 +291,7 @@ fn check_kind(
         Kind::Pooling(_) => Err(Error::OutOfRange { argument: "groups", index: 0 }),
         Kind::Addition(from) => {
             // Below the layer below.
-            let found = if from + 1 < index { layers.nth(from) } else { None };
+            let found = if from < index.saturating_sub(1) { layers.nth(from) } else { None };
             let found = found.ok_or(Error::OutOfRange { argument: "from", index })?;
             let words = found.borrow().convolution.output_words();
             expect_length("from", layer.convolution.input_words(), words)
