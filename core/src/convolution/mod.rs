@@ -34,6 +34,7 @@
 //!   ([`Convolution::embedding`]).
 
 mod affine;
+mod axis;
 pub mod block;
 mod body;
 mod cost;
@@ -52,8 +53,9 @@ mod saved;
 mod sides;
 mod walk;
 
+pub use axis::Axis;
 pub use block::Block;
-pub use geometry::{Axis, Convolution, Layout};
+pub use geometry::{Convolution, Layout};
 pub use learner::ConvolutionLearner;
 pub(crate) use net::check_layers;
 pub use net::{ConvolutionLayer, ConvolutionNet};

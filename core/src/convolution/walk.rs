@@ -12,7 +12,7 @@
 //! locations, wherever blocks end. *Cost*: n words a patch, a load and a store for each; a few divisions a row. *Failure*: none; what
 //! lies beyond a slice reads as zero and is not written.
 
-use super::geometry::Axis;
+use super::axis::Axis;
 use crate::{MatrixMut, MatrixRef, Scalar};
 use core::ops::Range;
 
