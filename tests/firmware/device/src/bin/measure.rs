@@ -229,6 +229,8 @@ fn products<const N: usize>() -> bool {
     let Ok(into) = MatrixMut::new(&mut out, N, 1) else { return false };
     let count = instructions(|| engine.product_left_transposed(into, a, x, 1.0, 0.0));
     show(name, "transposed product, for 100 multiply-adds", each(count, square));
+    let count = instructions(|| as_on_paper(black_box(&matrix), x.as_slice(), &mut out));
+    show(name, "product as on paper, for 100 multiply-adds", each(count, square));
     let mut packed = [0.0_f32; 528];
     let Some(packed) = packed.get_mut(..N * (N + 1) / 2) else { return false };
     let blend = ekfac::Blend::Move(0.1);
@@ -238,6 +240,15 @@ fn products<const N: usize>() -> bool {
     let count = instructions(|| engine.squared_product(into, x, x, blend, &mut scratch));
     show(name, "squared product, for 100 words", each(count, square));
     true
+}
+
+/// A product with a vector as it is written on paper, row after row: what the kernels are measured against.
+#[inline(never)]
+fn as_on_paper<const N: usize>(columns: &[[f32; N]; N], x: &[f32], out: &mut [f32; N]) {
+    for (row, out) in out.iter_mut().enumerate() {
+        let terms = columns.iter().zip(x).map(|(column, x)| column.get(row).map_or(0.0, |value| value * x));
+        *out = terms.sum();
+    }
 }
 
 /// Instructions for 100 multiply-adds in the inner loops alone: what 16 rows more cost, with 16 columns.
