@@ -153,10 +153,8 @@ impl<'a, T: Scalar> Preconditioner<'a, T> {
     fn check_config(&mut self) -> Result<(), Error> {
         if !self.checked {
             self.config.check()?;
-            if !self.layer.shape().is_full() {
-                // A convolution's, which knows more of its samples.
-                return Err(Error::OutOfRange { argument: "shape", index: 0 });
-            }
+            // A convolution knows more of its samples.
+            self.layer.shape().expect_full()?;
             self.checked = true;
         }
         Ok(())

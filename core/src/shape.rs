@@ -21,7 +21,7 @@
 //! All lengths are `const fn`, so `static BUFFER: [f32; SHAPE.words()]` compiles. Sizes that overflow saturate at
 //! `usize::MAX`, which no buffer has; [`Shape::check`] turns them into an error.
 
-use crate::Error;
+use crate::{Error, single::BATCHES};
 
 /// Words in front of a layer's state: marks and the stored weights of the moving averages.
 pub const HEADER: usize = 7;
@@ -173,6 +173,25 @@ impl Shape {
             + self.moments
             + factor_words_held(m)
             + 2 * self.parameters_held()
+    }
+
+    /// Refuses the shape of a convolution whose block is not a full one: what is dense would read it wrongly.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    ///
+    /// ```
+    /// use ekfac::{Convolution, Shape};
+    /// assert!(Shape::new(3, 2).expect_full().is_ok());
+    /// assert!(Convolution::embedding(3, 4, 2).shape().expect_full().is_err());
+    /// ```
+    pub const fn expect_full(&self) -> Result<(), Error> {
+        // Without convolutions there is no other.
+        if BATCHES && !self.is_full() {
+            Err(Error::OutOfRange { argument: "shape", index: 0 })
+        } else {
+            Ok(())
+        }
     }
 
     /// Refuses zero sizes and sizes that overflow.

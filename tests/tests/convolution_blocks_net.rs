@@ -7,17 +7,21 @@
 
 use ekfac::{
     Activation::{Gelu, Identity, Tanh},
-    Clip, Config, Damping, Error, Estimator, Fisher, Loss, MatrixMut, MatrixRef, Outcome, Preconditioner,
-    Progress, Reference, Refresh, Targets,
+    Clip, Config, Damping, Dense, Error, Estimator, Fisher, Loss, MatrixMut, MatrixRef, Net, Outcome,
+    Preconditioner, Progress, Reference, Refresh, Targets,
     convolution::{
         Axis, Block, Convolution, ConvolutionLayer, ConvolutionLearner, ConvolutionNet,
         ConvolutionPreconditioner, Layout, Pooling, Sharing,
     },
     layer::StaticLayer,
 };
-use ekfac_std::data::{self, digits};
+use ekfac_std::{
+    data::{self, digits},
+    offload::{DevicePreconditioner, Fault},
+};
 use ekfac_tests::{
     oracle::{bits, convolution::Plan, dense, largest_difference},
+    plain::Plain,
     random::Draws,
 };
 use nalgebra::DMatrix;
@@ -358,6 +362,11 @@ fn what_a_kind_does_not_have_is_refused() {
     let (a, g) = (DMatrix::zeros(6, 1), DMatrix::zeros(2, 1));
     let shape = Some(Error::OutOfRange { argument: "shape", index: 0 });
     assert_eq!(layer.observe(MatrixRef::from(&a), MatrixRef::from(&g)).err(), shape);
+    // Nor does a network of them, nor a layer on a device.
+    let layers = [Dense::with_shape(ALONG.shape(), Tanh)];
+    assert_eq!(Net::new(&layers, Loss::SquaredError).check().err(), shape);
+    let device = DevicePreconditioner::new(Plain, ALONG.shape(), 1, &mut vec![0.0; ALONG.shape().words()]);
+    assert_eq!(device.err(), shape.map(Fault::Call));
 }
 
 /// Scales over an image of ones: the diagonal block of any parameters whose gradient of each example is known.

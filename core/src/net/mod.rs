@@ -187,6 +187,7 @@ impl<'a> Net<'a> {
         let mut width = self.inputs();
         for layer in self.layers {
             layer.shape.check()?;
+            layer.shape.expect_full()?;
             crate::error::expect_length("layer inputs", width, layer.shape.inputs())?;
             width = layer.shape.outputs();
         }

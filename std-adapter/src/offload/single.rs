@@ -28,6 +28,7 @@ impl<E: Engine> DevicePreconditioner<E> {
     /// A [`Fault`], [`Fault::Call`] for a bad shape, no capacity, or words of another length.
     pub fn new(mut engine: E, shape: Shape, capacity: usize, words: &mut [f32]) -> Result<Self, Fault> {
         shape.check()?;
+        shape.expect_full()?;
         expect("words", shape.words(), words.len())?;
         if capacity == 0 {
             return Err(Error::Empty { argument: "capacity" }.into());
