@@ -30,12 +30,13 @@ impl Allowed {
 }
 
 /// The settings in the order in which [`Config::check`](crate::Config::check) looks at them.
-pub(crate) const SETTINGS: [(Allowed, &str); 20] = [
+pub(crate) const SETTINGS: [(Allowed, &str); 21] = [
     (Allowed::Positive, "learning_rate"),
     (Allowed::Fraction, "momentum"),
     (Allowed::NotNegative, "weight_decay"),
     (Allowed::Fraction, "weight_decay"),
     (Allowed::Positive, "clip"),
+    (Allowed::Positive, "annealing"),
     (Allowed::Positive, "reach"),
     (Allowed::Positive, "damping"),
     (Allowed::Positive, "damping"),

@@ -1,7 +1,7 @@
 //! Settings: plain data, separate from state. [`Config::check`] refuses what is out of range.
 
 use crate::{
-    Error, LayerMut, Progress, Scalar, Shape,
+    Annealing, Error, LayerMut, Progress, Scalar, Shape,
     allowed::SETTINGS,
     damping::{self, Adaptation, Damping, LayerDamping},
     jacobi::Limits,
@@ -232,6 +232,9 @@ pub struct Config<T> {
     pub weight_decay: T,
     /// Limit on the length of a step.
     pub clip: Clip<T>,
+    /// Shorter steps at a floor of noise: off by default, since it has to be told how examples are drawn.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub annealing: Annealing,
     /// Limit on what a typical step does to a hidden layer: its direction may change the layer's pre-activations by at most
     /// reach sqrt(N), root mean square, or that layer's step is shortened. The Fisher metric does not see
     /// this: with targets of 100 and outgoing weights of 1, a Newton step moves hidden units by 100, and they saturate for good.
@@ -289,6 +292,7 @@ impl<T: Scalar> Default for Config<T> {
             restart: true,
             weight_decay: T::ZERO,
             clip: Clip::PerParameter(T::from_f64(1.5e-3)),
+            annealing: Annealing::Off,
             reach: Some(T::from_f64(1.5e-3)),
             damping: Damping::Shrunk(T::from_f64(7e-4)),
             adaptation: None,
@@ -418,6 +422,7 @@ impl<T: Scalar> Config<T> {
             self.weight_decay,
             self.weight_decay * self.learning_rate,
             clip,
+            if self.annealing == Annealing::Epochs(0) { T::ZERO } else { T::ONE },
             self.reach.unwrap_or(T::ONE),
             self.damping.strength(),
             if fits { T::ONE } else { T::ZERO },
@@ -455,6 +460,8 @@ impl<T: Scalar> Config<T> {
             Some("estimator")
         } else if matches!(self.refresh, Refresh::Periodic { .. }) {
             Some("refresh")
+        } else if self.annealing != Annealing::Off {
+            Some("annealing")
         } else {
             self.adaptation.map(|_| "adaptation")
         }

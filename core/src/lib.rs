@@ -63,6 +63,7 @@
 #![no_std]
 
 mod allowed;
+mod annealing;
 mod carve;
 mod companion;
 pub mod config;
@@ -100,6 +101,7 @@ pub mod step;
 mod turns;
 mod view;
 
+pub use annealing::Annealing;
 pub use config::{Averaging, Carry, Clip, Config, Estimator, Fisher, Refresh};
 #[cfg(feature = "batches")]
 pub use convolution::{Convolution, ConvolutionPreconditioner, Sharing};

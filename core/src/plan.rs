@@ -1,14 +1,15 @@
 //! The numbers of a step: a look at all layers, and the plan that is made of it.
 //!
 //! ```text
-//! survey of each layer -> sum K . D, sum K . velocity -> nu by the clip, mu by the restart
+//! survey of each layer -> sum K . D, sum K . velocity -> nu by the clip and the annealing, mu by the restart
 //! ```
 //!
-//! *Invariant*: no weight and no velocity is written; only the mean of S, and the running means of the reach and of the length.
+//! *Invariant*: no weight and no velocity is written; only the mean of S, the running means of the reach, of the length and of the cosine, and the annealing.
 //! *Cost*: a survey of every layer. *Failure*: no plan where a step would overflow.
 
 use crate::{
     Carry, Clip, Config, Error, Progress, Scalar,
+    annealing::anneal,
     config::Known,
     damping::{self, LayerDamping},
     precondition::{Plan, Survey},
@@ -153,9 +154,10 @@ pub(crate) fn plan<T: Scalar>(run: &mut Run<'_, T>, look: &Look<T>) -> Option<Pl
             plan.shrink = budget.sqrt() / stride;
         }
     }
+    // Both roots on their own: the product of the squares could overflow.
+    let cosine = agreement / (length.sqrt() * velocity_length.sqrt());
+    plan.shrink *= anneal(run.progress, config, built(run.batch), cosine, plan.shrink);
     if config.restart && agreement < T::ZERO {
-        // Both roots on their own: the product of the squares could overflow.
-        let cosine = agreement / (length.sqrt() * velocity_length.sqrt());
         // A length beyond the range gives no number; the opposed velocity then stops.
         plan.momentum *= if cosine >= -T::ONE { T::ONE + cosine } else { T::ZERO };
     }

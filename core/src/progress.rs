@@ -7,6 +7,7 @@ use core::fmt;
 /// derived from `seed` and `steps`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(bound(deserialize = "T: Scalar + serde::Deserialize<'de>")))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Progress<T> {
     /// Seed of the initial weights and of every sampled target.
@@ -31,6 +32,24 @@ pub struct Progress<T> {
     pub mean_length: T,
     /// Stored weight of these two means.
     pub mean_loss_weight: T,
+    /// Running mean of the cosine between gradient and velocity ([`Config::annealing`](crate::Config::annealing)).
+    #[cfg_attr(feature = "serde", serde(default = "nothing"))]
+    pub mean_cosine: T,
+    /// What annealing multiplies a step by, in (0, 1].
+    #[cfg_attr(feature = "serde", serde(default = "whole"))]
+    pub annealing: T,
+}
+
+/// What a run that was stored without a mean goes on with.
+#[cfg(feature = "serde")]
+fn nothing<T: Scalar>() -> T {
+    T::ZERO
+}
+
+/// What one that was stored without annealing goes on with.
+#[cfg(feature = "serde")]
+fn whole<T: Scalar>() -> T {
+    T::ONE
 }
 
 impl<T: Scalar> Progress<T> {
@@ -48,6 +67,8 @@ impl<T: Scalar> Progress<T> {
             mean_loss: T::ZERO,
             mean_length: T::ZERO,
             mean_loss_weight: T::ZERO,
+            mean_cosine: T::ZERO,
+            annealing: T::ONE,
         }
     }
 

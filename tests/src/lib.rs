@@ -8,6 +8,7 @@ pub mod oracle;
 pub mod place;
 pub mod plain;
 pub mod random;
+pub mod renewed;
 pub mod solved;
 pub mod symmetric;
 pub mod tampered;

@@ -149,10 +149,10 @@ fn the_wrong_scalar_and_a_later_version_are_refused() {
     let bytes = checkpoint::to_bytes(&trained::<f32>(1), &extra()).unwrap();
     let error = checkpoint::from_bytes::<f64>(&bytes, BATCH).err().unwrap().to_string();
     assert!(error.contains("F32") && error.contains("F64"), "{error}");
-    let old = br#"\"version\":2"#;
+    let old = br#"\"version\":4"#;
     let position = bytes.windows(old.len()).position(|window| window == old).unwrap();
     let mut later = bytes;
-    for (version, name) in [(b'3', "version 3"), (b'4', "version 4")] {
+    for (version, name) in [(b'5', "convolutions"), (b'6', "version 6")] {
         later[position + old.len() - 1] = version;
         let error = checkpoint::from_bytes::<f32>(&later, BATCH).err().unwrap().to_string();
         assert!(error.contains(name), "{error}");

@@ -4,8 +4,8 @@
 //! another network.
 
 use super::{
-    CHECKSUM, CHUNK, Checksum, LAYER_RECORD, LOSS_RECORD, Layers, MAGIC, Refusal, SnapshotError, VERSIONS,
-    check_progress, checksum, each_record, each_word, record,
+    CHECKSUM, CHUNK, Checksum, LAYER_RECORD, LOSS_RECORD, Layers, MAGIC, Refusal, SnapshotError, VERSION,
+    VERSIONS, check_progress, checksum, each_record, each_word, missing, record,
 };
 use crate::{Progress, Scalar};
 use core::convert::Infallible;
@@ -54,13 +54,21 @@ pub(crate) struct Envelope {
     pub(crate) layers: u8,
 }
 
+impl Envelope {
+    /// Today's version of the same kind of network.
+    pub(crate) fn kind(self) -> u16 {
+        if self.version < VERSION { self.version + 2 } else { self.version }
+    }
+}
+
 fn contents<T: Scalar, N: Layers, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>>(
     reader: &mut Reader<F>,
     net: &N,
-    Envelope { version, width, layers }: Envelope,
+    envelope: Envelope,
     mut visit: impl FnMut(usize, T),
 ) -> Result<Progress<T>, SnapshotError<E>> {
-    if version != N::VERSION {
+    let Envelope { version, width, layers } = envelope;
+    if envelope.kind() != N::VERSION {
         return Err(Refusal::Kind.into());
     }
     let (expected, found) = (T::WIDTH, usize::from(width));
@@ -72,7 +80,7 @@ fn contents<T: Scalar, N: Layers, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>
         return Err(Refusal::Layers { expected, found }.into());
     }
     let loss: [u8; LOSS_RECORD] = reader.take()?;
-    let progress = reader.progress()?;
+    let progress = reader.progress(version)?;
     each_record(net, |layer, record| {
         let found: [u8; LAYER_RECORD] = reader.take()?;
         if record == Some(found) { Ok(()) } else { Err(SnapshotError::from(Refusal::Layer { layer })) }
@@ -80,7 +88,7 @@ fn contents<T: Scalar, N: Layers, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>
     if loss != record::loss(net.loss()) {
         return Err(Refusal::Loss.into());
     }
-    let (expected, found) = (net.bytes(T::WIDTH), reader.length);
+    let (expected, found) = (net.bytes(T::WIDTH) - missing(version, T::WIDTH), reader.length);
     if expected != found {
         return Err(Refusal::Length { expected, found }.into());
     }
@@ -161,14 +169,13 @@ impl<E, F: FnMut(usize, &mut [u8]) -> Result<(), E>> Reader<F> {
         Ok(T::from_bit_pattern(pattern))
     }
 
-    fn progress<T: Scalar>(&mut self) -> Result<Progress<T>, SnapshotError<E>> {
+    fn progress<T: Scalar>(&mut self, version: u16) -> Result<Progress<T>, SnapshotError<E>> {
         let mut counts = [0; 7];
         for count in &mut counts {
             *count = u64::from_le_bytes(self.take()?);
         }
         let [seed, steps, examples, skipped, degraded, rotations, operations] = counts;
-        Ok(Progress {
-            seed,
+        let mut progress = Progress {
             steps,
             examples,
             skipped,
@@ -179,7 +186,13 @@ impl<E, F: FnMut(usize, &mut [u8]) -> Result<(), E>> Reader<F> {
             mean_loss: self.word()?,
             mean_length: self.word()?,
             mean_loss_weight: self.word()?,
-        })
+            ..Progress::new(seed)
+        };
+        if version >= VERSION {
+            progress.mean_cosine = self.word()?;
+            progress.annealing = self.word()?;
+        }
+        Ok(progress)
     }
 
     /// Reads on to the end, and compares the checksum, which it returns.

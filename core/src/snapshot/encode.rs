@@ -2,7 +2,7 @@
 
 use super::{
     CHUNK, Checksum, Layers, MAGIC, Refusal, SnapshotError, check_progress, checksum, counters, each_record,
-    each_word, record, refusal,
+    each_word, means, record, refusal,
 };
 use crate::{Progress, Scalar};
 use core::convert::Infallible;
@@ -47,8 +47,7 @@ pub(crate) fn encode<T: Scalar, N: Layers, E>(
     for (_, count) in counters(progress) {
         writer.put(&count.to_le_bytes())?;
     }
-    let Progress { damping_multiplier, mean_loss, mean_length, mean_loss_weight, .. } = *progress;
-    for mean in [damping_multiplier, mean_loss, mean_length, mean_loss_weight] {
+    for mean in means(progress) {
         writer.put_word(mean)?;
     }
     each_record(net, |_, record| record.map_or(Ok(()), |record| writer.put(&record)))?;

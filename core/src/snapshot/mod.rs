@@ -7,7 +7,7 @@
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 4 | `EKFS` |
-//! | 4 | 2 | version of the format: 1 for dense layers, 2 for convolutions |
+//! | 4 | 2 | version of the format: 3 for dense layers, 4 for convolutions; 1 and 2 are these without mean cosine and annealing |
 //! | 6 | 1 | W: 4 for `f32`, 8 for `f64` |
 //! | 7 | 1 | L |
 //! | 8 | 4 | length of the whole snapshot in bytes |
@@ -15,8 +15,8 @@
 //! | 13 | 3 | 0 |
 //! | 16 | 8 | Huber's width, an `f64`; 0 for the other losses |
 //! | 24 | 7 x 8 | [`Progress`]: seed, steps, examples, skipped, degraded, rotations, operations |
-//! | 80 | 4 W | damping multiplier, mean loss, mean length, weight of the means |
-//! | 80 + 4 W | R L | for each layer its record |
+//! | 80 | 6 W | damping multiplier, mean loss, mean length, weight of the two, mean cosine, annealing |
+//! | 80 + 6 W | R L | for each layer its record |
 //! | then | W each | for each layer its weights (m n a group, as they are stored), then the state of each group ([`Shape::words`](crate::Shape::words)) |
 //! | last | 4 | CRC-32 (IEEE 802.3, that of zip and PNG) of everything before |
 //!
@@ -31,7 +31,7 @@
 //! change them from one version to the next, and so are a learner's sharing and columns. All together are all that a run is, so the one that goes on takes the same
 //! steps, bit for bit, as the one that was never interrupted.
 //!
-//! *Invariant*: an accepted snapshot, saved again, gives the same bytes; whatever is refused has changed nothing. Every
+//! *Invariant*: an accepted snapshot of today's versions, saved again, gives the same bytes; whatever is refused has changed nothing. Every
 //! change of at most 32 neighbouring bits is detected, every other with probability 1 - 2^-32. *Cost*: no memory but a chunk
 //! of 64 bytes and the caller's; two passes over the bytes to restore (check, then take over), one and a look at the state to save; a
 //! table of 1 KiB in flash. *Failure*: a [`Refusal`] that says what is wrong; for bytes from outside it never panics.
@@ -55,17 +55,18 @@ pub use view::Snapshot;
 #[cfg(feature = "batches")]
 use crate::convolution::ConvolutionNet;
 use crate::{Net, Progress, Scalar, layer};
+use core::ops::RangeInclusive;
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 use run::{Extent, Layers};
 
 /// The version of a network of dense layers.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 3;
 
 /// The version of a network of convolutions.
-pub const CONVOLUTION_VERSION: u16 = 2;
+pub const CONVOLUTION_VERSION: u16 = 4;
 
-/// Those that are read.
-const VERSIONS: [u16; 2] = [VERSION, CONVOLUTION_VERSION];
+/// Those that are read. 1 and 2 are 3 and 4 without mean cosine and annealing, and start these afresh.
+const VERSIONS: RangeInclusive<u16> = 1..=CONVOLUTION_VERSION;
 
 /// Bytes that a medium is handed at a time.
 pub const CHUNK: usize = 64;
@@ -74,6 +75,8 @@ pub const CHUNK: usize = 64;
 pub const MAGIC: [u8; 4] = *b"EKFS";
 /// Bytes before the scalars of the progress.
 const HEAD: usize = 80;
+/// Scalars of the progress.
+const MEANS: usize = 6;
 pub(crate) const LOSS_RECORD: usize = 12;
 pub(crate) const LAYER_RECORD: usize = 16;
 /// Records of a layer of convolutions.
@@ -97,7 +100,7 @@ pub(crate) fn checksum() -> Checksum {
 /// const LAYERS: [Dense; 2] = ekfac::layers![8 => 4 Tanh => 2 Identity];
 /// const NET: Net<'static> = Net::new(&LAYERS, Loss::SquaredError);
 /// const BYTES: usize = snapshot::length::<f32>(&NET);
-/// assert_eq!(BYTES, 80 + 4 * 4 + 16 * 2 + 4 * NET.state_words() + 4);
+/// assert_eq!(BYTES, 80 + 6 * 4 + 16 * 2 + 4 * NET.state_words() + 4);
 /// ```
 pub const fn length<T: Scalar>(net: &Net<'_>) -> usize {
     length_of(T::WIDTH, net.layers().len(), net.state_words())
@@ -112,17 +115,22 @@ pub const fn length<T: Scalar>(net: &Net<'_>) -> usize {
 /// const LAYERS: [ConvolutionLayer; 1] = [ConvolutionLayer::new(FILTERS, Identity)];
 /// const NET: ConvolutionNet<'static> = ConvolutionNet::new(&LAYERS, Loss::SquaredError);
 /// const BYTES: usize = snapshot::length_of_convolutions::<f32>(&NET);
-/// assert_eq!(BYTES, 80 + 4 * 4 + 64 + 4 * NET.state_words() + 4);
+/// assert_eq!(BYTES, 80 + 6 * 4 + 64 + 4 * NET.state_words() + 4);
 /// ```
 #[cfg(feature = "batches")]
 pub const fn length_of_convolutions<T: Scalar>(net: &ConvolutionNet<'_>) -> usize {
     length_of(T::WIDTH, net.layers().len().saturating_mul(CONVOLUTION_RECORDS), net.state_words())
 }
 
+/// Bytes that a snapshot of this version lacks.
+const fn missing(version: u16, width: usize) -> usize {
+    if version < VERSION { 2 * width } else { 0 }
+}
+
 /// Of so many records and state words.
 pub(crate) const fn length_of(width: usize, records: usize, words: usize) -> usize {
     words
-        .saturating_add(4)
+        .saturating_add(MEANS)
         .saturating_mul(width)
         .saturating_add(records.saturating_mul(LAYER_RECORD))
         .saturating_add(HEAD + CHECKSUM)
@@ -140,6 +148,14 @@ fn counters<T>(progress: &Progress<T>) -> [(&'static str, u64); 6] {
     ]
 }
 
+/// The scalars in the order of the format.
+fn means<T: Scalar>(progress: &Progress<T>) -> [T; MEANS] {
+    let Progress {
+        damping_multiplier, mean_loss, mean_length, mean_loss_weight, mean_cosine, annealing, ..
+    } = *progress;
+    [damping_multiplier, mean_loss, mean_length, mean_loss_weight, mean_cosine, annealing]
+}
+
 /// Refuses counters and means that no run has.
 pub(crate) fn check_progress<T: Scalar>(progress: &Progress<T>) -> Result<(), Refusal> {
     for (name, count) in counters(progress) {
@@ -148,12 +164,13 @@ pub(crate) fn check_progress<T: Scalar>(progress: &Progress<T>) -> Result<(), Re
     // A step takes in an example at least.
     expect(progress.steps <= progress.examples, "examples")?;
     expect(progress.degraded <= progress.steps, "degraded")?;
-    let Progress { damping_multiplier: multiplier, mean_loss, mean_length, mean_loss_weight: weight, .. } =
-        *progress;
+    let [multiplier, mean_loss, mean_length, weight, cosine, annealing] = means(progress);
     expect(multiplier > T::ZERO && multiplier.is_finite(), "damping_multiplier")?;
     expect(mean_loss.is_finite(), "mean_loss")?;
     expect(mean_length >= T::ZERO && mean_length.is_finite(), "mean_length")?;
-    expect(weight >= T::ZERO && weight <= T::ONE, "mean_loss_weight")
+    expect(weight >= T::ZERO && weight <= T::ONE, "mean_loss_weight")?;
+    expect(cosine >= -T::ONE && cosine <= T::ONE, "mean_cosine")?;
+    expect(annealing > T::ZERO && annealing <= T::ONE, "annealing")
 }
 
 fn expect(holds: bool, name: &'static str) -> Result<(), Refusal> {

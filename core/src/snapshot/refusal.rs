@@ -80,11 +80,8 @@ impl fmt::Display for Refusal {
         match *self {
             Refusal::Magic => write!(formatter, "not a snapshot of ekfac"),
             Refusal::Version { found } => {
-                let [first, second] = super::VERSIONS;
-                write!(
-                    formatter,
-                    "a snapshot of version {found}, but this library reads {first} and {second}"
-                )
+                let (first, last) = (super::VERSIONS.start(), super::VERSIONS.end());
+                write!(formatter, "a snapshot of version {found}, but this library reads {first} to {last}")
             }
             Refusal::Kind => write!(formatter, "a snapshot of the other kind of network"),
             Refusal::Scalar { expected, found } => {

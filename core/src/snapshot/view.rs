@@ -3,7 +3,7 @@
 use super::{
     CONVOLUTION_RECORDS, CONVOLUTION_VERSION, LAYER_RECORD, Refusal,
     decode::{Envelope, Reader, from_slice},
-    length_of, record, refusal,
+    length_of, missing, record, refusal,
 };
 #[cfg(feature = "batches")]
 use crate::convolution::{self, ConvolutionLayer};
@@ -39,7 +39,8 @@ impl<'b> Snapshot<'b> {
     /// [`Refusal`].
     pub fn new(bytes: &'b [u8]) -> Result<Self, Refusal> {
         let mut reader = Reader::new(bytes.len(), from_slice(bytes));
-        let Envelope { version, width, layers } = reader.envelope().map_err(refusal)?;
+        let envelope = reader.envelope().map_err(refusal)?;
+        let Envelope { version, width, layers } = envelope;
         let loss = reader.take().map_err(refusal)?;
         reader.finish().map_err(refusal)?;
         let (layers, word_bytes) = (usize::from(layers), usize::from(width));
@@ -47,11 +48,12 @@ impl<'b> Snapshot<'b> {
             return Err(Refusal::Scalar { expected: 4, found: word_bytes });
         }
         let loss = record::loss_of(loss).ok_or(Refusal::Loss)?;
-        let has_convolutions = version == CONVOLUTION_VERSION;
+        let has_convolutions = envelope.kind() == CONVOLUTION_VERSION;
         let count = if has_convolutions { layers * CONVOLUTION_RECORDS } else { layers };
-        let start = length_of(word_bytes, 0, 0) - super::CHECKSUM;
+        let length_of = |count, words| length_of(word_bytes, count, words) - missing(version, word_bytes);
+        let start = length_of(0, 0) - super::CHECKSUM;
         let records = bytes.get(start..start + count * LAYER_RECORD);
-        let expected = length_of(word_bytes, count, 0);
+        let expected = length_of(count, 0);
         let (records, _) = records.ok_or(Refusal::Length { expected, found: bytes.len() })?.as_chunks();
         let snapshot = Self { bytes, records, has_convolutions, loss, word_bytes };
         let words = if has_convolutions {
@@ -59,7 +61,7 @@ impl<'b> Snapshot<'b> {
         } else {
             snapshot.check_layers(layers)
         };
-        let (expected, found) = (length_of(word_bytes, count, words?), bytes.len());
+        let (expected, found) = (length_of(count, words?), bytes.len());
         if expected == found { Ok(snapshot) } else { Err(Refusal::Length { expected, found }) }
     }
 

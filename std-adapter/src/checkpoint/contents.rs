@@ -8,7 +8,7 @@ use super::{
     saved::{Block, Kind},
     tensors::{self, Tensors},
 };
-use ekfac::{Config, Coordinates, Loss, Progress};
+use ekfac::{Config, Coordinates, Loss, Progress, Scalar};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ const CHECKSUM: &str = "ekfac.crc32";
 
 /// Everything about a network but its words.
 #[derive(PartialEq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "T: Scalar + Deserialize<'de>, L: Deserialize<'de>"))]
 struct Description<T, L> {
     version: u32,
     layers: L,
@@ -104,8 +105,8 @@ pub(super) fn version(bytes: &[u8]) -> Result<u32, CheckpointError> {
 /// A version that no kind of network has.
 pub(super) fn unknown_version(found: u32) -> CheckpointError {
     let problem = format!(
-        "is version {found}, but this program reads {} and {}: use the program that wrote it",
-        super::VERSION,
+        "is version {found}, but this program reads {} to {}: use the program that wrote it",
+        super::OLDER_VERSION,
         super::CONVOLUTION_VERSION
     );
     part(METADATA, problem)

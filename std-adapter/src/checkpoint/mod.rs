@@ -31,10 +31,14 @@ use std::{collections::BTreeMap, path::Path};
 use tensors::Tensors;
 
 /// Version of the format for a network of dense layers.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 4;
 
 /// The same for one with convolutions.
-pub const CONVOLUTION_VERSION: u32 = 3;
+pub const CONVOLUTION_VERSION: u32 = 5;
+
+// The same without mean cosine and annealing, which a run then starts afresh.
+const OLDER_VERSION: u32 = 2;
+const OLDER_CONVOLUTION_VERSION: u32 = 3;
 
 /// Texts that a caller keeps with a network, such as the state of its training loop.
 pub type Extra = BTreeMap<String, String>;
@@ -69,7 +73,7 @@ pub enum CheckpointError {
     #[error("the network in the checkpoint is refused: {0}")]
     Network(#[from] ekfac::Error),
     /// There is a network with convolutions where one without is asked for.
-    #[error("the checkpoint is version 3, a network with convolutions, and only dense layers can serve here")]
+    #[error("the checkpoint is one of a network with convolutions, and only dense layers can serve here")]
     Convolutions,
     /// The contents could not become a device's snapshot.
     #[error(transparent)]
@@ -200,8 +204,8 @@ pub fn from_bytes<T: Stored>(
     capacity: usize,
 ) -> Result<Checkpoint<Network<T>>, CheckpointError> {
     match contents::version(bytes)? {
-        VERSION => contents::from_bytes(bytes, capacity),
-        CONVOLUTION_VERSION => Err(CheckpointError::Convolutions),
+        VERSION | OLDER_VERSION => contents::from_bytes(bytes, capacity),
+        CONVOLUTION_VERSION | OLDER_CONVOLUTION_VERSION => Err(CheckpointError::Convolutions),
         version => Err(contents::unknown_version(version)),
     }
 }
@@ -216,8 +220,8 @@ pub fn any_from_bytes<T: Stored>(
     capacity: usize,
 ) -> Result<Checkpoint<AnyNetwork<T>>, CheckpointError> {
     match contents::version(bytes)? {
-        VERSION => Ok(contents::from_bytes::<T, Network<T>>(bytes, capacity)?.into_any()),
-        CONVOLUTION_VERSION => {
+        VERSION | OLDER_VERSION => Ok(contents::from_bytes::<T, Network<T>>(bytes, capacity)?.into_any()),
+        CONVOLUTION_VERSION | OLDER_CONVOLUTION_VERSION => {
             Ok(contents::from_bytes::<T, ConvolutionNetwork<T>>(bytes, capacity)?.into_any())
         }
         version => Err(contents::unknown_version(version)),

@@ -30,7 +30,9 @@ pub(super) enum Optimizer {
 /// What makes the steps.
 #[derive(Clone, Debug)]
 pub(super) enum Method {
-    /// Core's corridor.
+    /// Core's corridor with the library's own setting, which is told how many examples there are.
+    Default(Config<f32>),
+    /// Core's corridor with a published method's.
     Natural(Config<f32>),
     /// SOAP.
     Soap(SoapSettings),
@@ -73,11 +75,11 @@ impl Optimizer {
     pub(super) fn stated(self) -> Setting {
         match self {
             Optimizer::Ekfac => {
-                Setting { words: "default".into(), method: Method::Natural(Config::default()) }
+                Setting { words: "default".into(), method: Method::Default(Config::default()) }
             }
             Optimizer::EkfacPeriodic => {
                 let config = Config { refresh: Refresh::every(10), ..Config::default() };
-                Setting { words: "default, basis every 10".into(), method: Method::Natural(config) }
+                Setting { words: "default, basis every 10".into(), method: Method::Default(config) }
             }
             Optimizer::EkfacRa => ekfac_ra(3e-6, 1e-4, 0.95),
             Optimizer::Kfac => kfac(1e-3, 3e-3, Fisher::Sampled),

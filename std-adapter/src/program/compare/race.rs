@@ -10,7 +10,7 @@ use super::{
     stepper::{self, Stepper},
 };
 use crate::{offload::devices::Kind, program::ProgramError};
-use ekfac::{Config, Evaluation};
+use ekfac::{Annealing, Config, Evaluation};
 use rand_xoshiro::{
     Xoshiro256PlusPlus,
     rand_core::{Rng, SeedableRng},
@@ -98,6 +98,9 @@ fn run(
     let Job { task, .. } = *job;
     let config = match &job.setting.method {
         Method::Natural(config) => *config,
+        Method::Default(config) => {
+            Config { annealing: Annealing::Epochs(task.training.examples as u32), ..*config }
+        }
         _ => Config::default(),
     };
     let mut network = stepper::network(task, config, job.seed)?;

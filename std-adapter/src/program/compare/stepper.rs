@@ -61,7 +61,7 @@ pub(super) enum Stepper {
 impl Stepper {
     pub(super) fn new(job: &Job<'_>, network: &AnyNetwork<f32>, device: Kind) -> Result<Self, ProgramError> {
         let descent = match &job.setting.method {
-            Method::Natural(_) => {
+            Method::Default(_) | Method::Natural(_) => {
                 // Convolutions on a device are refused before any run.
                 let AnyNetwork::Dense(network) = network else { return Ok(Stepper::Natural) };
                 let offloaded = devices::offload(device, network, job.task.batch, Patience::default());

@@ -142,6 +142,7 @@ fn facts<T: Stored>(network: &AnyNetwork<T>, extra: &Extra) -> String {
         ("rotations".into(), progress.rotations.to_string()),
         ("operations".into(), text::number(progress.operations as f64)),
         ("running mean of the loss".into(), text::number(progress.mean_loss.to_f64())),
+        ("shortened by annealing to".into(), text::number(progress.annealing.to_f64())),
         ("damping multiplier".into(), text::number(progress.damping_multiplier.to_f64())),
     ];
     facts.extend(settings(network.config()));

@@ -5,7 +5,7 @@ use crate::{
     AnyNetwork,
     program::{ProgramError, text},
 };
-use ekfac::{Config, Error};
+use ekfac::{Annealing, Config, Error};
 
 /// A network before it exists.
 pub(super) struct Plan {
@@ -21,7 +21,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(arguments: &Arguments, prepared: &Prepared) -> Result<Self, ProgramError> {
-        let config = arguments.config()?;
+        let annealing = Annealing::Epochs(prepared.training.examples as u32);
+        let config = Config { annealing, ..arguments.config()? };
         let asked = Asked::new(arguments, prepared)?;
         let (loss, seed) = (prepared.loss, arguments.seed);
         let batch = (arguments.batch as usize).min(prepared.training.examples);
