@@ -28,6 +28,13 @@ use crate::{Config, Progress, Scalar, config::PUBLISHED};
 ///
 /// It reads the cosine between gradient and velocity, as adaptive gains do (Almeida et al. 1998); in the Fisher metric this
 /// tells signal from noise. On a net that can learn its examples by heart the noise ends with the loss, and little happens.
+///
+/// ```
+/// use ekfac::{Annealing, Config};
+/// // 60,000 images, each of which comes once an epoch.
+/// let config = Config::<f32> { annealing: Annealing::Epochs(60_000), ..Config::default() };
+/// assert!(config.check().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -52,7 +52,7 @@
 //! | --- | --- | --- |
 //! | `batches` | on | batches of more than one example, weights in parameter coordinates, [`convolution`], [`Kernels`] of one's own for a learner. Without it, a capacity or a batch beyond one example, and a state in parameter coordinates, are [`Error::NotBuilt`] |
 //! | `functions` | on | [`Activation`]'s GELU, and [`Loss`]'s binary cross-entropy and Huber: without it, these do not exist |
-//! | `published` | on | what the default setting does without: periodic solves, the other estimators, factored damping, the exact Fisher, Levenberg-Marquardt adaptation. Without it, factored damping and [`Config::kfac`] do not exist, and a setting that asks for the rest is [`Error::NotBuilt`] |
+//! | `published` | on | what the default setting does without: periodic solves, the other estimators, factored damping, the exact Fisher, annealing, Levenberg-Marquardt adaptation. Without it, factored damping and [`Config::kfac`] do not exist, and a setting that asks for the rest is [`Error::NotBuilt`] |
 //! | `serde` | off | `Serialize` and `Deserialize` for settings, shapes, layers and [`Progress`] |
 //! | `defmt` | off | `defmt::Format` for the same, errors, outcomes and events |
 //! | `large` | off | with `batches`: turns of factors of 128 lines and more wait and are taken together, and these and the passes over a layer's state go through [`Kernels`], which may have threads and wide vectors: the same bits sooner, 4 KB of code |

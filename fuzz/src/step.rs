@@ -16,8 +16,8 @@
 use crate::{Bits, all_bits, byte};
 use arbitrary::Unstructured;
 use ekfac::{
-    Adaptation, Averaging, Carry, Clip, Config, Damping, Dense, Error, Estimator, Fisher, Learner, Loss, Net,
-    Outcome, Progress, Reason, Refresh, Step, Targets, jacobi::Limits,
+    Adaptation, Annealing, Averaging, Carry, Clip, Config, Damping, Dense, Error, Estimator, Fisher, Learner,
+    Loss, Net, Outcome, Progress, Reason, Refresh, Step, Targets, jacobi::Limits,
 };
 
 const LAYERS: [Dense; 2] = ekfac::layers![3 => 4 Tanh => 2 Identity];
@@ -146,9 +146,14 @@ fn step(subject: &mut Owner, twin: &mut Owner, batch: &Batch) {
     assert_eq!(subject.progress.steps, progress.steps + 1);
     let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
     if finite(&before) {
-        let Progress { mean_loss, mean_loss_weight, damping_multiplier, .. } = subject.progress;
+        let Progress { mean_loss, mean_loss_weight, damping_multiplier, mean_cosine, annealing, .. } =
+            subject.progress;
         assert!(finite(subject.state()), "{outcome:?} left a state that is not finite, {:?}", subject.config);
-        assert!(finite(&[mean_loss, mean_loss_weight, damping_multiplier]), "{:?}", subject.progress);
+        assert!(
+            finite(&[mean_loss, mean_loss_weight, damping_multiplier, mean_cosine, annealing]),
+            "{:?}",
+            subject.progress
+        );
     }
     // In the eigenbasis the stored weights turn with every rotation, and a solve exchanges lines, which is no step.
     let turned = subject.progress.rotations > progress.rotations;
@@ -264,6 +269,8 @@ fn mixed(bytes: &mut Unstructured<'_>) -> Config<f32> {
         restart: restart == 1,
         weight_decay: if weight_decay < 1.0 { weight_decay } else { 0.0 },
         reach: (carry == 1).then_some(radius),
+        annealing: [Annealing::Off, Annealing::Stream, Annealing::Epochs(0), Annealing::Epochs(9)]
+            [usize::from(sweeps % 4)],
         clip: match clip {
             0 => Clip::None,
             1 => Clip::Fixed(radius),

@@ -6,8 +6,8 @@
 
 use crate::{Draws, convolution};
 use ekfac::{
-    Activation, Adaptation, Averaging, Config, Dense, Error, Fisher, Learner, Loss, Net, Outcome, Progress,
-    Scalar, Targets,
+    Activation, Adaptation, Annealing, Averaging, Config, Dense, Error, Fisher, Learner, Loss, Net, Outcome,
+    Progress, Scalar, Targets,
 };
 
 /// Steps of a case.
@@ -110,6 +110,7 @@ fn running() -> Config<f32> {
     Config {
         weight_decay: 1e-3,
         adaptation: Some(Adaptation::default()),
+        annealing: Annealing::Stream,
         ..Config::paper_running(0.01, 0.1, 7, 0.95)
     }
 }
