@@ -163,6 +163,8 @@ fn every_flipped_bit_and_every_other_length_is_refused() {
             let found = refusal::<T>(NET, &bytes);
             let expected = match bit / 8 {
                 0..4 => matches!(found, Refusal::Magic),
+                // Of 3 one bit makes 1 and 2, which are versions too.
+                4..6 if bytes[5] == 0 && bytes[4] < 3 => matches!(found, Refusal::Checksum { .. }),
                 4..6 => matches!(found, Refusal::Version { .. }),
                 8..12 => matches!(found, Refusal::Length { .. }),
                 _ => matches!(found, Refusal::Checksum { .. }),
