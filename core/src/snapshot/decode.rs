@@ -28,13 +28,14 @@ pub(crate) fn scan<T: Scalar, E>(
 ) -> Result<Progress<T>, SnapshotError<E>> {
     let mut reader = Reader::new(length, read);
     let envelope = reader.envelope()?;
-    let found = match contents(&mut reader, net, envelope, visit) {
-        Ok(progress) => Ok(progress),
+    let mut progress = Progress::new(0);
+    let found = match contents(&mut reader, net, envelope, &mut progress, visit) {
+        Ok(()) => Ok(()),
         Err(SnapshotError::Refused(refusal)) => Err(refusal),
         Err(failed) => return Err(failed),
     };
     reader.finish()?;
-    found.map_err(SnapshotError::Refused)
+    found.map(|()| progress).map_err(SnapshotError::Refused)
 }
 
 /// The CRC-32 at the end of a snapshot that is whole, whatever its network.
@@ -65,8 +66,9 @@ fn contents<T: Scalar, N: Layers, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>
     reader: &mut Reader<F>,
     net: &N,
     envelope: Envelope,
+    progress: &mut Progress<T>,
     mut visit: impl FnMut(usize, T),
-) -> Result<Progress<T>, SnapshotError<E>> {
+) -> Result<(), SnapshotError<E>> {
     let Envelope { version, width, layers } = envelope;
     if envelope.kind() != N::VERSION {
         return Err(Refusal::Kind.into());
@@ -80,7 +82,7 @@ fn contents<T: Scalar, N: Layers, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>
         return Err(Refusal::Layers { expected, found }.into());
     }
     let loss: [u8; LOSS_RECORD] = reader.take()?;
-    let progress = reader.progress(version)?;
+    reader.progress(version, progress)?;
     each_record(net, |layer, record| {
         let found: [u8; LAYER_RECORD] = reader.take()?;
         if record == Some(found) { Ok(()) } else { Err(SnapshotError::from(Refusal::Layer { layer })) }
@@ -92,13 +94,12 @@ fn contents<T: Scalar, N: Layers, E, F: FnMut(usize, &mut [u8]) -> Result<(), E>
     if expected != found {
         return Err(Refusal::Length { expected, found }.into());
     }
-    check_progress(&progress)?;
+    check_progress(progress)?;
     each_word(net, |index| {
         let word = reader.word()?;
         visit(index, word);
         Ok(word)
-    })?;
-    Ok(progress)
+    })
 }
 
 /// Hands out a snapshot's bytes one after another, and their checksum.
@@ -169,30 +170,35 @@ impl<E, F: FnMut(usize, &mut [u8]) -> Result<(), E>> Reader<F> {
         Ok(T::from_bit_pattern(pattern))
     }
 
-    fn progress<T: Scalar>(&mut self, version: u16) -> Result<Progress<T>, SnapshotError<E>> {
-        let mut counts = [0; 7];
-        for count in &mut counts {
+    fn progress<T: Scalar>(
+        &mut self,
+        version: u16,
+        progress: &mut Progress<T>,
+    ) -> Result<(), SnapshotError<E>> {
+        for count in [
+            &mut progress.seed,
+            &mut progress.steps,
+            &mut progress.examples,
+            &mut progress.skipped,
+            &mut progress.degraded,
+            &mut progress.rotations,
+            &mut progress.operations,
+        ] {
             *count = u64::from_le_bytes(self.take()?);
         }
-        let [seed, steps, examples, skipped, degraded, rotations, operations] = counts;
-        let mut progress = Progress {
-            steps,
-            examples,
-            skipped,
-            degraded,
-            rotations,
-            operations,
-            damping_multiplier: self.word()?,
-            mean_loss: self.word()?,
-            mean_length: self.word()?,
-            mean_loss_weight: self.word()?,
-            ..Progress::new(seed)
-        };
+        for mean in [
+            &mut progress.damping_multiplier,
+            &mut progress.mean_loss,
+            &mut progress.mean_length,
+            &mut progress.mean_loss_weight,
+        ] {
+            *mean = self.word()?;
+        }
         if version >= VERSION {
             progress.mean_cosine = self.word()?;
             progress.annealing = self.word()?;
         }
-        Ok(progress)
+        Ok(())
     }
 
     /// Reads on to the end, and compares the checksum, which it returns.
