@@ -6,7 +6,7 @@ use ekfac::Refresh;
 #[cfg(not(feature = "batches"))]
 use ekfac::snapshot;
 #[cfg(not(feature = "published"))]
-use ekfac::{Adaptation, Estimator, Fisher};
+use ekfac::{Adaptation, Annealing, Estimator, Fisher};
 use ekfac::{
     Config, Coordinates, Dense, Error, LayerMut, Learner, Loss, MatrixRef, Net, Preconditioner, Progress,
     Shape, Targets, layers,
@@ -25,6 +25,7 @@ fn settings_that_are_not_built_are_refused_before_any_write() {
         ("estimator", Config { estimator: Estimator::PerExampleFresh, ..standard }),
         ("estimator", Config { estimator: Estimator::Kronecker, ..standard }),
         ("refresh", Config { refresh: Refresh::every(5), ..standard }),
+        ("annealing", Config { annealing: Annealing::Stream, ..standard }),
         ("adaptation", Config { adaptation: Some(Adaptation::default()), ..standard }),
         ("fisher", Config { fisher: Fisher::Exact, ..Config::paper(0.1, 0.1, 1) }),
         ("estimator", Config::paper_running(0.1, 0.1, 1, 0.9)),
