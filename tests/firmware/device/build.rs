@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut memory = fs::read_to_string(format!("memory/{board}"))?;
     // The proof holds all of core in both precisions and is not run; the fast build is for its time, not for its size.
     if env::var_os("CARGO_FEATURE_NO_PANIC").is_some() || env::var("OPT_LEVEL")? == "3" {
-        memory = memory.replace("128K", "2M");
+        memory = memory.replace("128K", "2M").replace("256K", "1M");
     }
     fs::write(folder.join("memory.x"), memory)?;
     println!("cargo:rustc-link-search={}", folder.display());
