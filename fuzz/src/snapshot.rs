@@ -139,5 +139,7 @@ fn describe(snapshot: &Snapshot<'_>) {
         (true, 4) => shared.check().map(|()| snapshot::length_of_convolutions::<f32>(&shared)),
         (true, _) => shared.check().map(|()| snapshot::length_of_convolutions::<f64>(&shared)),
     };
-    assert_eq!(length, Ok(snapshot.bytes().len()));
+    // The older versions lack two words.
+    let lacking = if snapshot.bytes()[4] < 3 { 2 * snapshot.word_bytes() } else { 0 };
+    assert_eq!(length, Ok(snapshot.bytes().len() + lacking));
 }
