@@ -10,11 +10,14 @@
 //!
 //! t counts the steps, mu is the momentum, nu the clip's own share, alpha what the step is shortened by besides, n the number of
 //! examples there are. Every batch moves the weights by its own noise, and the gradients after it want to go back. On a quadratic
-//! loss whose curvature is the metric, at its floor, the mean cosine is -u q / 2: where it is two thirds of that or further down, steps are too long,
-//! and where there is way to go K agrees with V, and alpha grows back. From n examples drawn once an epoch, a batch lacks
-//! what the one before it had, so that the noise of two has the correlation -N / (n - N), whatever the steps: over the memory of the velocity
-//! a cosine of -N / (q (n - N)), a quarter less since an epoch begins with no such past. This noise cancels within the epoch and asks for nothing. What goes beyond
-//! 2 u no step of this length can have done; it is left alone.
+//! loss whose curvature is the metric, at its floor, the mean cosine is -u q / 2: where it is two thirds of that or further down,
+//! steps are too long, and where there is way to go K agrees with V, and alpha grows back.
+//!
+//! From n examples drawn once an epoch, a batch lacks what the one before it had, so that the noise of two has the correlation
+//! -N / (n - N), whatever the steps: over the memory of the velocity a cosine of -N / (q (n - N)), a quarter less since an epoch
+//! begins with no such past. This noise cancels within the epoch and asks for nothing. What goes beyond 2 u no step of this length
+//! can have done; it is left alone. Two thirds, a quarter, 2 u, the rate and the window are measured, not derived
+//! (`std-adapter/results/convolutions.md`).
 //!
 //! Inner products of gradients of p weights scatter by 1/sqrt(p) only, which is why so faint a sign can be read.
 //!

@@ -4,7 +4,8 @@
 //! survey of each layer -> sum K . D, sum K . velocity -> nu by the clip and the annealing, mu by the restart
 //! ```
 //!
-//! *Invariant*: no weight and no velocity is written; only the mean of S, the running means of the reach, of the length and of the cosine, and the annealing.
+//! *Invariant*: no weight and no velocity is written; only the mean of S, the running means of the reach, of the length
+//! and of the cosine, and the annealing.
 //! *Cost*: a survey of every layer. *Failure*: no plan where a step would overflow.
 
 use crate::{

@@ -148,11 +148,7 @@ fn a_small_set_seen_often_is_left_alone() {
         let mut network = network(4, annealing);
         let mut least = 1.0_f32;
         for _ in 0..100 {
-            let mut order: Vec<usize> = (0..classes.len()).collect();
-            for last in (1..order.len()).rev() {
-                order.swap(last, stream.draws.index(last + 1));
-            }
-            for batch in order.chunks_exact(BATCH) {
+            for batch in stream.draws.permutation(classes.len()).chunks_exact(BATCH) {
                 let inputs: Vec<f32> =
                     batch.iter().flat_map(|at| &inputs[at * INPUTS..][..INPUTS]).copied().collect();
                 let classes: Vec<u32> = batch.iter().map(|at| classes[*at]).collect();

@@ -159,6 +159,42 @@ fn the_wrong_scalar_and_a_later_version_are_refused() {
     }
 }
 
+/// The file as version 2 had it: without annealing and what belongs to it.
+fn as_version_2(network: &Network<f32>, bytes: &[u8]) -> Vec<u8> {
+    let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+    let mut text = header.metadata().as_ref().unwrap()["ekfac"].clone();
+    for (today, then) in [
+        (r#""version":4"#, r#""version":2"#),
+        (r#""annealing":"Off","#, ""),
+        (r#","mean_cosine":0.0,"annealing":1.0"#, ""),
+    ] {
+        assert!(text.contains(today), "{today} in {text}");
+        text = text.replace(today, then);
+    }
+    let mut covered = text.clone().into_bytes();
+    network.state().iter().for_each(|word| covered.extend(word.to_le_bytes()));
+    let checksum = crc32fast::hash(&covered).to_le_bytes();
+    let tensors = SafeTensors::deserialize(bytes).unwrap();
+    let views = tensors.iter().map(|(name, view)| {
+        let data = if name == "ekfac.crc32" { &checksum } else { view.data() };
+        (name.to_string(), TensorView::new(view.dtype(), view.shape().to_vec(), data).unwrap())
+    });
+    let metadata = Some([("ekfac".to_string(), text)].into());
+    safetensors::serialize(views, metadata).unwrap()
+}
+
+// Mutants: the older version refused; an annealing of 0 where none was stored.
+#[test]
+fn a_checkpoint_of_version_2_goes_on_as_it_was() {
+    let mut network = trained::<f32>(5);
+    let old = as_version_2(&network, &checkpoint::to_bytes(&network, &extra()).unwrap());
+    let mut resumed = checkpoint::from_bytes::<f32>(&old, BATCH).unwrap().network;
+    expect_same(&network, &resumed);
+    step(&mut network, 9);
+    step(&mut resumed, 9);
+    expect_same(&network, &resumed);
+}
+
 // Mutant: trust JSON with an infinity, which it writes as null.
 #[test]
 fn a_setting_that_the_file_cannot_hold_is_refused_before_writing() {
