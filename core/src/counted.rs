@@ -122,6 +122,21 @@ impl<'a, T: Scalar> Counted<'a, T> {
         self.kernels.get().product_right_transposed(out, left, right, scale, keep);
     }
 
+    /// out = scale left right^T + keep out, both with so many columns: from slices, likewise.
+    #[inline(never)]
+    pub(crate) fn outer(
+        &mut self,
+        out: &mut [T],
+        left: &[T],
+        right: &[T],
+        columns: usize,
+        [scale, keep]: [T; 2],
+    ) {
+        let (rows, terms) = (left.len() / columns.max(1), right.len() / columns.max(1));
+        let (left, right) = (MatrixRef::over(left, rows, columns), MatrixRef::over(right, terms, columns));
+        self.product_right_transposed(MatrixMut::over(out, rows, terms), left, right, scale, keep);
+    }
+
     pub(crate) fn kernels(&self) -> Chosen<'a, T> {
         self.kernels
     }

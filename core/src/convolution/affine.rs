@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Blend, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
 
-impl Walk {
+impl Walk<'_> {
     /// The values of one channel of an image or a map of this geometry, location after location.
     fn channel<'v, T>(&self, values: &'v [T], channel: usize) -> impl Iterator<Item = &'v T> {
         let [by_channel, _, by_location] = self.outputs.strides;

@@ -7,8 +7,8 @@
 use super::{
     ConvolutionLayer, ConvolutionNet, Sharing,
     net::{Kind, Memory, Slot},
-    preconditioner::layer_of,
-    room::{SharedRoom, bare},
+    preconditioner::state_of,
+    room::SharedRoom,
 };
 use crate::{
     Error, Fisher, Kernels, Loss, MatrixMut, MatrixRef, Scalar, Targets,
@@ -197,12 +197,10 @@ impl<T: Scalar> Rooms<T> for Network<'_, '_, T> {
         let (weights, mean_gradient) = (take(&mut slot.weights), take(&mut slot.mean_gradient));
         let fisher_gradients = take(&mut slot.fisher_gradients).get(..words * columns).unwrap_or_default();
         Ok(SharedRoom {
-            dense: bare(
-                layer_of(convolution, slot.state, group)?,
-                part(weights).ok_or(missing)?,
-                part(mean_gradient).ok_or(missing)?,
-                scratch,
-            ),
+            state: state_of(convolution, slot.state, group)?,
+            weights: part(weights).ok_or(missing)?,
+            mean_gradient: part(mean_gradient).ok_or(missing)?,
+            scratch,
             convolution,
             group,
             sharing,

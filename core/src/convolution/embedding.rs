@@ -37,7 +37,7 @@ impl Convolution {
     }
 }
 
-impl Walk {
+impl Walk<'_> {
     /// The group's outputs at one location of a map.
     fn outputs_at<'v, T>(&self, map: &'v [T], location: usize) -> impl Iterator<Item = &'v T> {
         let [by_channel, ..] = self.outputs.strides;
@@ -203,7 +203,7 @@ impl<T: Scalar> Samples<'_, T> {
             let (Some(g), Some(seen)) = (cut(&mut rest, rows * count), cut(&mut rest, rows * count)) else {
                 return;
             };
-            self.walk.read_outputs(self.gradients, block.clone(), g);
+            self.walk.read_outputs(&self.gradients, block.clone(), g);
             counted.multiply(seen, layer.output_basis(), g, count, true);
             for (sample, seen) in block.zip(seen.chunks_exact(rows.max(1))) {
                 let into = out.get_mut(range(rows, tokens(sample))).unwrap_or_default();

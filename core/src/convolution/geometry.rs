@@ -12,7 +12,7 @@
 use super::{
     axis::Axis,
     block::{Block, Form, MOST_TOKENS},
-    walk::{Grid, Walk},
+    walk::{Grid, ONE_VALUE, Walk},
 };
 use crate::{Error, Shape};
 use core::ops::Range;
@@ -332,19 +332,19 @@ impl Convolution {
     }
 
     /// The walk over one group's patches.
-    pub(super) fn walk(&self, group: usize) -> Walk {
-        let [rows, columns] = self.axes;
+    pub(super) fn walk(&self, group: usize) -> Walk<'_> {
+        let [rows, columns] = &self.axes;
         let (height, width) = (rows.positions(), columns.positions());
         let m = per_group(self.outputs, self.groups);
         let channels = per_group(self.channels, self.groups);
         Walk {
             patches: Grid {
-                axes: self.axes,
+                axes: &self.axes,
                 channels: self.part(group, channels),
                 strides: self.strides(self.channels, [rows.length, columns.length]),
             },
             outputs: Grid {
-                axes: [Axis::new(height, 1), Axis::new(width, 1)],
+                axes: ONE_VALUE,
                 channels: self.part(group, m),
                 strides: self.strides(self.outputs, [height, width]),
             },

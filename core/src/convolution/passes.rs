@@ -111,7 +111,7 @@ impl Convolution {
                 let (Some(patches), Some(z)) = (cut(&mut rest, n * count), cut(&mut rest, m * count)) else {
                     return;
                 };
-                walk.read_patches(images, block.clone(), patches);
+                walk.read_patches(&images, block.clone(), patches);
                 let a = MatrixRef::over(patches, n, count);
                 counted.product(MatrixMut::over(z, m, count), weights, a, T::ONE, T::ZERO);
                 walk.write_outputs(z, block, &mut out);
@@ -143,7 +143,7 @@ impl Convolution {
                 let (Some(patches), Some(g)) = (cut(&mut rest, n * count), cut(&mut rest, m * count)) else {
                     return;
                 };
-                walk.read_outputs(gradients, block.clone(), g);
+                walk.read_outputs(&gradients, block.clone(), g);
                 counted.multiply(patches, weights, g, count, true);
                 walk.add_patches(patches, block, &mut out);
             }

@@ -92,7 +92,7 @@ impl Pooling {
 }
 
 /// The first of the largest values under a window, and where it lies.
-fn largest<T: Scalar>(walk: &Walk, image: &[T], location: usize) -> Option<(usize, T)> {
+fn largest<T: Scalar>(walk: &Walk<'_>, image: &[T], location: usize) -> Option<(usize, T)> {
     let mut found: Option<(usize, T)> = None;
     walk.patches.each_tap(walk.place(location), |index| {
         if let Some((index, value)) = index.and_then(|index| Some((index, *image.get(index)?)))
@@ -105,7 +105,7 @@ fn largest<T: Scalar>(walk: &Walk, image: &[T], location: usize) -> Option<(usiz
 }
 
 /// The sum of the values under a window, and how many there are.
-fn sum<T: Scalar>(walk: &Walk, image: &[T], location: usize) -> (T, usize) {
+fn sum<T: Scalar>(walk: &Walk<'_>, image: &[T], location: usize) -> (T, usize) {
     let mut found = (T::ZERO, 0);
     walk.patches.each_tap(walk.place(location), |index| {
         if let Some(value) = index.and_then(|index| image.get(index)) {

@@ -6,7 +6,7 @@
 
 use super::{
     Convolution, Sharing,
-    room::{SharedRoom, bare, scratch_words},
+    room::{SharedRoom, scratch_words},
     sides,
 };
 use crate::{
@@ -207,13 +207,22 @@ pub(super) fn layer_of<'s, T: Scalar>(
     state: &'s mut [T],
     group: usize,
 ) -> Result<LayerMut<'s, T>, Error> {
-    let (shape, mut rest) = (convolution.shape(), state);
+    Ok(LayerMut::over(convolution.shape(), state_of(convolution, state, group)?))
+}
+
+/// Its words.
+pub(super) fn state_of<'s, T>(
+    convolution: &Convolution,
+    state: &'s mut [T],
+    group: usize,
+) -> Result<&'s mut [T], Error> {
+    let (words, mut rest) = (convolution.shape().words(), state);
     let missing = Error::OutOfRange { argument: "group", index: group };
     if group >= convolution.group_count() {
         return Err(missing);
     }
-    cut(&mut rest, group * shape.words()).ok_or(missing)?;
-    Ok(LayerMut::over(shape, cut(&mut rest, shape.words()).ok_or(missing)?))
+    cut(&mut rest, group * words).ok_or(missing)?;
+    cut(&mut rest, words).ok_or(missing)
 }
 
 impl<T: Scalar> Rooms<T> for GroupRooms<'_, T> {
@@ -227,9 +236,11 @@ impl<T: Scalar> Rooms<T> for GroupRooms<'_, T> {
     }
 
     fn room(&mut self, group: usize) -> Result<SharedRoom<'_, T>, Error> {
-        let layer = layer_of(self.convolution, self.state, group)?;
         Ok(SharedRoom {
-            dense: bare(layer, &mut [], self.mean_gradient, self.scratch),
+            state: state_of(self.convolution, self.state, group)?,
+            weights: &mut [],
+            mean_gradient: self.mean_gradient,
+            scratch: self.scratch,
             convolution: self.convolution,
             group,
             sharing: self.sharing,

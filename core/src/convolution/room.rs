@@ -20,8 +20,14 @@ use core::{ops::Range, slice};
 
 /// All that one group brings to a step with N examples.
 pub(super) struct SharedRoom<'a, T> {
-    /// The layer, its weights, its K (m x n, whatever N) and the scratch, of [`scratch_words`]; nothing of the batch.
-    pub(super) dense: Room<'a, T>,
+    /// The state of its layer.
+    pub(super) state: &'a mut [T],
+    /// Empty where only statistics are taken.
+    pub(super) weights: &'a mut [T],
+    /// K, m x n, whatever N.
+    pub(super) mean_gradient: &'a mut [T],
+    /// [`scratch_words`].
+    pub(super) scratch: &'a mut [T],
     pub(super) convolution: &'a Convolution,
     pub(super) group: usize,
     pub(super) sharing: Sharing,
@@ -44,25 +50,30 @@ pub(super) const fn scratch_words(shape: &Shape, columns: usize) -> usize {
     shape.parameters().saturating_add(lines.saturating_mul(columns)).saturating_mul(2)
 }
 
-/// A dense room that holds no part of a batch.
-pub(super) fn bare<'a, T>(
-    layer: LayerMut<'a, T>,
-    weights: &'a mut [T],
-    mean_gradient: &'a mut [T],
-    scratch: &'a mut [T],
-) -> Room<'a, T> {
-    Room {
-        layer,
-        in_flight: InFlight { weights, activations: &mut [], gradients: &mut [], fisher_gradients: &mut [] },
-        activations: &[],
-        gradients: &[],
-        fisher_gradients: &[],
-        mean_gradient,
-        scratch,
-    }
-}
-
 impl<'a, T: Scalar> SharedRoom<'a, T> {
+    /// A dense room that holds no part of the batch.
+    fn dense(&mut self) -> Room<'_, T> {
+        Room {
+            layer: LayerMut::over(self.convolution.shape(), self.state),
+            in_flight: InFlight {
+                weights: self.weights,
+                activations: &mut [],
+                gradients: &mut [],
+                fisher_gradients: &mut [],
+            },
+            activations: &[],
+            gradients: &[],
+            fisher_gradients: &[],
+            mean_gradient: self.mean_gradient,
+            scratch: self.scratch,
+        }
+    }
+
+    /// The layer, its K and its scratch, side by side.
+    fn parts(&mut self) -> (LayerMut<'_, T>, &mut [T], &mut [T]) {
+        (LayerMut::over(self.convolution.shape(), self.state), self.mean_gradient, self.scratch)
+    }
+
     /// The measured examples with their Fisher gradients.
     fn measured(&self, measured: &Range<usize>) -> Samples<'a, T> {
         let part = |matrix: MatrixRef<'a, T>| {
@@ -74,23 +85,24 @@ impl<'a, T: Scalar> SharedRoom<'a, T> {
     }
 
     fn is_full(&self) -> bool {
-        self.dense.layer.shape().is_full()
+        self.convolution.shape().is_full()
     }
 
     /// The reach of D: of a diagonal block, what it does to the pre-activations of this batch.
     #[inline(never)]
     fn reach(&mut self, damping: LayerDamping<T>) -> T {
         let walk = self.convolution.walk(self.group);
-        let Room { layer, mean_gradient, scratch, .. } = &mut self.dense;
-        if self.convolution.block() != Block::Diagonal {
-            return sides::reach(layer, mean_gradient, damping, scratch);
+        let (block, images, gradients) = (self.convolution.block(), self.images, self.gradients);
+        let (layer, mean_gradient, scratch) = self.parts();
+        if block != Block::Diagonal {
+            return sides::reach(&layer, mean_gradient, damping, scratch);
         }
         let Some(change) = scratch.get_mut(..mean_gradient.len()) else { return T::ZERO };
         let denominators = damping.over(layer.shape(), layer.words());
         for (index, (k, d)) in mean_gradient.iter().zip(&mut *change).enumerate() {
             sides::divide(&denominators, index, slice::from_ref(k), slice::from_mut(d));
         }
-        Samples { walk, images: self.images, gradients: self.gradients }.change(change)
+        Samples { walk, images, gradients }.change(change)
     }
 
     fn root_of_locations(&self) -> T {
@@ -104,7 +116,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     }
 
     fn marks(&mut self) -> Marks<'_, T> {
-        self.dense.marks()
+        Marks::over(self.state)
     }
 
     /// A sum over T locations is at most T times as large, its square T^2 times: the limit is that of a dense layer over sqrt(T).
@@ -135,8 +147,9 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     #[inline(never)]
     fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        let (sharing, Room { layer, scratch, .. }) = (self.sharing, &mut self.dense);
-        match self.convolution.block() {
+        let (sharing, block) = (self.sharing, self.convolution.block());
+        let (layer, _, scratch) = &mut self.parts();
+        match block {
             Block::Full => {
                 samples.measure_input(counted, &mut layer.input_factor_mut(), sharing, blend, scratch);
             }
@@ -152,18 +165,20 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     #[inline(never)]
     fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        let Room { layer, scratch, .. } = &mut self.dense;
-        if self.convolution.block() == Block::Diagonal {
+        let (sharing, block) = (self.sharing, self.convolution.block());
+        let (layer, _, scratch) = &mut self.parts();
+        if block == Block::Diagonal {
             return samples.measure_block(counted, layer, blend, scratch);
         }
-        samples.measure_output(counted, &mut layer.output_factor_mut(), self.sharing, blend, scratch);
+        samples.measure_output(counted, &mut layer.output_factor_mut(), sharing, blend, scratch);
     }
 
     #[inline(never)]
     fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        let Room { layer, scratch, .. } = &mut self.dense;
-        match self.convolution.block() {
+        let block = self.convolution.block();
+        let (layer, _, scratch) = &mut self.parts();
+        match block {
             Block::Full | Block::Uncorrelated => samples.measure_scalings(counted, layer, blend, scratch),
             Block::DiagonalInput => samples.measure_token_scalings(counted, layer, blend, scratch),
             Block::Diagonal => {
@@ -173,53 +188,53 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     }
 
     fn measure_mean_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize, blend: Blend<T>) {
-        self.dense.measure_mean_gradient(counted, batch, blend);
+        self.dense().measure_mean_gradient(counted, batch, blend);
     }
 
     fn set_kronecker(&mut self) {
-        self.dense.set_kronecker();
+        self.dense().set_kronecker();
     }
 
     #[inline(never)]
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         let walk = self.convolution.walk(self.group);
         let samples = Samples { walk, images: self.images, gradients: self.gradients };
-        let Room { layer, mean_gradient, scratch, .. } = &mut self.dense;
         let scale = T::ONE / T::from_usize(batch);
         let block = self.convolution.block();
         counted.add(reach_operations(self.convolution, batch));
+        let (layer, mean_gradient, scratch) = self.parts();
         match block {
             Block::Full | Block::Uncorrelated => {
                 samples.gradient_in_basis(
                     counted,
-                    layer,
+                    &layer,
                     samples.of(0..batch),
                     scale,
                     mean_gradient,
                     scratch,
                 );
             }
-            Block::DiagonalInput => samples.tokens_in_basis(counted, layer, scale, mean_gradient, scratch),
+            Block::DiagonalInput => samples.tokens_in_basis(counted, &layer, scale, mean_gradient, scratch),
             Block::Diagonal => samples.sum_of_scales(counted, scale, mean_gradient),
         }
     }
 
     fn refresh(&mut self, counted: &Counted<'_, T>, effort: &Effort<T>) -> Effect {
         if self.is_full() {
-            return self.dense.refresh(counted, effort);
+            return self.dense().refresh(counted, effort);
         }
-        let Room { layer, in_flight, scratch, .. } = &mut self.dense;
+        let Room { layer, in_flight, scratch, .. } = &mut self.dense();
         sides::refresh(layer, in_flight, Later::new(counted.kernels(), scratch), effort)
     }
 
     fn mean_scaling(&mut self) -> T {
-        self.dense.mean_scaling()
+        self.dense().mean_scaling()
     }
 
     /// Of a diagonal block such that their means by the shape are those of diag F and of 1.
     fn traces(&mut self) -> (T, T) {
-        let (a, b) = self.dense.traces();
-        let (seen, stored) = (self.shape(), self.dense.shape());
+        let (a, b) = self.dense().traces();
+        let (seen, stored) = (self.shape(), self.convolution.shape());
         let each = |trace: T, seen: usize, stored: usize| {
             if seen == stored { trace } else { trace / T::from_usize(stored) * T::from_usize(seen) }
         };
@@ -227,7 +242,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     }
 
     fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
-        let mut survey = self.dense.survey(counted, damping);
+        let mut survey = self.dense().survey(counted, damping);
         if !self.is_full() {
             survey.reach = self.reach(damping);
         }
@@ -240,7 +255,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
 
     fn advance(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
         if self.is_full() {
-            return self.dense.advance(counted, damping, plan);
+            return self.dense().advance(counted, damping, plan);
         }
         self.advance_other(counted, damping, plan);
     }
@@ -251,7 +266,7 @@ impl<T: Scalar> SharedRoom<'_, T> {
     #[inline(never)]
     fn advance_other(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
         let (block, scales, mut plan) = (self.convolution.block(), self.convolution.channels(), *plan);
-        let Room { layer, in_flight, mean_gradient, scratch, .. } = &mut self.dense;
+        let Room { layer, in_flight, mean_gradient, scratch, .. } = &mut self.dense();
         let weights = &mut *in_flight.weights;
         let keep = T::ONE - plan.learning_rate * plan.weight_decay;
         if block == Block::Diagonal && keep < T::ONE {

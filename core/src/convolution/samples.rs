@@ -7,17 +7,15 @@
 use super::{
     Sharing,
     moments::{measure, open},
-    sides::{project_inputs, turn_inputs},
+    sides::turn_inputs,
     walk::{Walk, blocks},
 };
-use crate::{
-    Blend, LayerMut, MatrixMut, MatrixRef, Scalar, Shape, carve::cut, factor::FactorMut, kernels::Counted,
-};
+use crate::{Blend, LayerMut, MatrixRef, Scalar, Shape, carve::cut, factor::FactorMut, kernels::Counted};
 use core::ops::Range;
 
 /// Images and gradients, one example a column, and the walk over them. Sample e T + t is location t of example e.
 pub(super) struct Samples<'a, T> {
-    pub(super) walk: Walk,
+    pub(super) walk: Walk<'a>,
     pub(super) images: MatrixRef<'a, T>,
     pub(super) gradients: MatrixRef<'a, T>,
 }
@@ -45,7 +43,7 @@ impl<T: Scalar> Samples<'_, T> {
         match sharing {
             Sharing::Expand => {
                 let samples = self.of(0..self.examples()).len();
-                let read = |block, into: &mut [T]| self.walk.read_patches(self.images, block, into);
+                let read = |block, into: &mut [T]| self.walk.read_patches(&self.images, block, into);
                 measure(factor, counted, samples, each, blend, read, scratch);
             }
             Sharing::Reduce => {
@@ -108,7 +106,7 @@ impl<T: Scalar> Samples<'_, T> {
         match sharing {
             Sharing::Expand => {
                 let each = T::ONE / T::from_usize(samples.max(1));
-                let read = |block, into: &mut [T]| self.walk.read_outputs(self.gradients, block, into);
+                let read = |block, into: &mut [T]| self.walk.read_outputs(&self.gradients, block, into);
                 measure(factor, counted, samples, each, blend, read, scratch);
             }
             Sharing::Reduce => {
@@ -146,6 +144,7 @@ impl<T: Scalar> Samples<'_, T> {
     }
 
     /// out = scale U_B^T [sum g a^T] U_A, m x n: the samples are projected, or the sum is turned, whichever is less work.
+    #[inline(always)]
     pub(super) fn gradient_in_basis(
         &self,
         counted: &mut Counted<'_, T>,
@@ -155,17 +154,16 @@ impl<T: Scalar> Samples<'_, T> {
         out: &mut [T],
         scratch: &mut [T],
     ) {
-        let (m, n) = (layer.shape().rows(), layer.shape().columns());
         if are_projected(samples.len(), layer.shape()) {
             return self.sum(counted, Some(layer), samples, scale, out, scratch);
         }
-        let Some((turned, rest)) = scratch.split_at_mut_checked(m * n) else { return };
+        let Some((turned, rest)) = scratch.split_at_mut_checked(out.len()) else { return };
         self.sum(counted, None, samples, scale, out, rest);
-        counted.multiply(turned, layer.output_basis(), out, n, true);
-        turn_inputs(layer, counted, m, turned, false, [T::ONE, T::ZERO], out);
+        turn(layer, counted, turned, out);
     }
 
     /// out = scale sum g a^T, or the same of the samples projected.
+    #[inline(never)]
     pub(super) fn sum(
         &self,
         counted: &mut Counted<'_, T>,
@@ -175,31 +173,67 @@ impl<T: Scalar> Samples<'_, T> {
         out: &mut [T],
         scratch: &mut [T],
     ) {
-        let (m, n) = (self.walk.rows(), self.walk.columns());
+        let each = (self.walk.rows() + self.walk.columns()) * if projecting.is_some() { 2 } else { 1 };
         out.fill(T::ZERO);
-        let each = (m + n) * if projecting.is_some() { 2 } else { 1 };
         for block in blocks(samples, scratch.len() / each.max(1)) {
-            let (count, mut rest) = (block.len(), &mut *scratch);
-            let (Some(patches), Some(gradients)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
-            else {
-                return;
+            let count = block.len();
+            let Some((a, g, rest)) = self.read(block, scratch) else { return };
+            let seen = match projecting {
+                Some(layer) => project(layer, counted, [a, g], count, rest),
+                None => Some([&*a, &*g]),
             };
-            self.walk.read_patches(self.images, block.clone(), patches);
-            self.walk.read_outputs(self.gradients, block, gradients);
-            let (mut a, mut g) = (patches, gradients);
-            if let Some(layer) = projecting {
-                let (Some(patches), Some(gradients)) = (cut(&mut rest, n * count), cut(&mut rest, m * count))
-                else {
-                    return;
-                };
-                project_inputs(layer, counted, a, count, patches);
-                layer.output_factor().project(counted, g, m, count, gradients);
-                (a, g) = (patches, gradients);
-            }
-            let (a, g) = (MatrixRef::over(a, n, count), MatrixRef::over(g, m, count));
-            counted.product_right_transposed(MatrixMut::over(out, m, n), g, a, scale, T::ONE);
+            let Some([a, g]) = seen else { return };
+            counted.outer(out, g, a, count, [scale, T::ONE]);
         }
     }
+
+    /// The patches and the outputs' gradients of a block, at the beginning of the scratch, and its rest.
+    #[inline(always)]
+    fn read<'s>(&self, block: Range<usize>, scratch: &'s mut [T]) -> Option<Block<'s, T>> {
+        let (count, mut rest) = (block.len(), scratch);
+        let patches = cut(&mut rest, self.walk.columns() * count)?;
+        let gradients = cut(&mut rest, self.walk.rows() * count)?;
+        self.walk.read_patches(&self.images, block.clone(), patches);
+        self.walk.read_outputs(&self.gradients, block, gradients);
+        Some((patches, gradients, rest))
+    }
+}
+
+type Block<'s, T> = (&'s mut [T], &'s mut [T], &'s mut [T]);
+
+/// G <- U_B^T G U_A.
+#[inline(never)]
+fn turn<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    turned: &mut [T],
+    gradient: &mut [T],
+) {
+    let (m, n) = (layer.shape().rows(), layer.shape().columns());
+    counted.multiply(turned, layer.output_basis(), gradient, n, true);
+    turn_inputs(layer, counted, m, turned, gradient);
+}
+
+/// Patches and gradients, so many columns each, seen in the bases.
+#[inline(never)]
+fn project<'s, T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    [a, g]: [&[T]; 2],
+    count: usize,
+    mut rest: &'s mut [T],
+) -> Option<[&'s [T]; 2]> {
+    let (patches, gradients) = (cut(&mut rest, a.len())?, cut(&mut rest, g.len())?);
+    if layer.shape().is_full() {
+        counted.multiply(patches, layer.input_basis(), a, count, true);
+    } else {
+        let n = layer.shape().columns().max(1);
+        for (patch, out) in a.chunks_exact(n).zip(patches.chunks_exact_mut(n)) {
+            turn_inputs(layer, counted, 1, patch, out);
+        }
+    }
+    counted.multiply(gradients, layer.output_basis(), g, count, true);
+    Some([patches, gradients])
 }
 
 /// Whether so many samples are projected one by one, where their sum could be turned.

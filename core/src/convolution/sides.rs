@@ -17,48 +17,56 @@ use crate::{
     refresh::{Effect, Effort, InFlight, Later, Side, one_rotation, one_side, rotate_side},
 };
 
-/// out = scale X U_A + keep out, or X U_A^T, for so many rows of n columns each.
+/// out = X U_A, for so many rows of n columns each.
 #[inline(never)]
 pub(super) fn turn_inputs<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
     rows: usize,
     x: &[T],
-    back: bool,
-    [scale, keep]: [T; 2],
     out: &mut [T],
 ) {
-    let (lines, rows) = (layer.shape().lines(), rows * layer.shape().points());
-    let Some((x, untouched)) = x.split_at_checked(rows * lines) else { return };
-    let Some((out, rest)) = out.split_at_mut_checked(rows * lines) else { return };
-    let (out, x) = (MatrixMut::over(out, rows, lines), MatrixRef::over(x, rows, lines));
-    if back {
-        counted.product_right_transposed(out, x, layer.input_basis(), scale, keep);
-    } else {
-        counted.product(out, x, layer.input_basis(), scale, keep);
-    }
-    rescale(rest, keep);
-    rest.iter_mut().zip(untouched).for_each(|(into, value)| *into += scale * *value);
+    let rows = rows * layer.shape().points();
+    let Some((x, out)) = in_basis(layer, rows, x, out, [T::ONE, T::ZERO]) else { return };
+    let (lines, basis) = (layer.shape().lines(), layer.input_basis());
+    counted.product(
+        MatrixMut::over(out, rows, lines),
+        MatrixRef::over(x, rows, lines),
+        basis,
+        T::ONE,
+        T::ZERO,
+    );
 }
 
-/// Patches, n words each, seen in U_A.
+/// out = scale X U_A^T + keep out, likewise.
 #[inline(never)]
-pub(super) fn project_inputs<T: Scalar>(
+pub(super) fn turn_inputs_back<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
-    patches: &[T],
-    count: usize,
+    rows: usize,
+    x: &[T],
+    share: [T; 2],
     out: &mut [T],
 ) {
-    let n = layer.shape().columns_held();
-    if layer.shape().is_full() {
-        return layer.input_factor().project(counted, patches, n, count, out);
-    }
-    let mut rest = out;
-    for patch in patches.chunks_exact(n.max(1)) {
-        let Some(out) = cut(&mut rest, n) else { return };
-        turn_inputs(layer, counted, 1, patch, false, [T::ONE, T::ZERO], out);
-    }
+    let rows = rows * layer.shape().points();
+    let Some((x, out)) = in_basis(layer, rows, x, out, share) else { return };
+    counted.outer(out, x, layer.input_basis().as_slice(), layer.shape().lines(), share);
+}
+
+/// What of so many rows lies in the basis; what stands outside it is blended here.
+#[inline(never)]
+fn in_basis<'x, T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    rows: usize,
+    x: &'x [T],
+    out: &'x mut [T],
+    [scale, keep]: [T; 2],
+) -> Option<(&'x [T], &'x mut [T])> {
+    let (x, untouched) = x.split_at_checked(rows * layer.shape().lines())?;
+    let (out, rest) = out.split_at_mut_checked(x.len())?;
+    rescale(rest, keep);
+    rest.iter_mut().zip(untouched).for_each(|(into, value)| *into += scale * *value);
+    Some((x, out))
 }
 
 /// [`refresh`](crate::refresh::refresh) for such a block.
@@ -134,15 +142,14 @@ pub(super) fn turn_back<T: Scalar>(
         weights.iter_mut().zip(layer.velocity()).for_each(|(weight, v)| *weight += scale * *v);
         return;
     }
-    let direction = MatrixRef::over(layer.velocity(), m, n);
     if block == Block::DiagonalInput {
+        let direction = MatrixRef::over(layer.velocity(), m, n);
         let out = MatrixMut::over(weights, m, n);
         return counted.product(out, layer.output_basis(), direction, scale, T::ONE);
     }
     let Some(turned) = scratch.get_mut(..m * n) else { return };
-    let into = MatrixMut::over(turned, m, n);
-    counted.product(into, layer.output_basis(), direction, T::ONE, T::ZERO);
-    turn_inputs(layer, counted, m, turned, true, [scale, T::ONE], weights);
+    counted.multiply(turned, layer.output_basis(), layer.velocity(), n, false);
+    turn_inputs_back(layer, counted, m, turned, [scale, T::ONE], weights);
 }
 
 /// [`precondition`](crate::precondition()) for such a block. `scratch`: m (n + 1) words, m + 1 where A is diagonal.
@@ -182,10 +189,10 @@ pub(super) fn precondition<T: Scalar>(
         Block::Full | Block::Uncorrelated => {
             let Some(turned) = rest.get_mut(..m * n) else { return };
             counted.multiply(turned, layer.output_basis(), gradient, n, true);
-            turn_inputs(layer, counted, m, turned, false, [T::ONE, T::ZERO], out);
+            turn_inputs(layer, counted, m, turned, out);
             divided(out, column);
             counted.multiply(turned, layer.output_basis(), out, n, false);
-            turn_inputs(layer, counted, m, turned, true, [T::ONE, T::ZERO], out);
+            turn_inputs_back(layer, counted, m, turned, [T::ONE, T::ZERO], out);
         }
     }
 }

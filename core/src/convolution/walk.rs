@@ -17,9 +17,9 @@ use crate::{MatrixMut, MatrixRef, Scalar};
 use core::ops::Range;
 
 /// One group of a convolution, worked out for walking.
-pub(crate) struct Walk {
-    pub(super) patches: Grid,
-    pub(super) outputs: Grid,
+pub(crate) struct Walk<'c> {
+    pub(super) patches: Grid<'c>,
+    pub(super) outputs: Grid<'c>,
     /// Positions along a row.
     pub(super) width: usize,
     /// T.
@@ -28,8 +28,8 @@ pub(crate) struct Walk {
 }
 
 /// An image, or a map, and the kernel under which its values are read.
-pub(super) struct Grid {
-    pub(super) axes: [Axis; 2],
+pub(super) struct Grid<'c> {
+    pub(super) axes: &'c [Axis; 2],
     /// The group's channels.
     pub(super) channels: Range<usize>,
     /// Words between channels, rows and columns.
@@ -45,30 +45,47 @@ struct Segment {
     first: usize,
 }
 
-/// Values of an image, so many words apart, and where they go among the columns of a block.
-struct Run {
+/// One element of the patches of a segment: its values in the image, and where they go among the columns of a block.
+struct Window {
     image: usize,
-    image_step: usize,
     column: usize,
-    column_step: usize,
-    count: usize,
+    /// The longer of channels and locations, which is walked within the other.
+    outer: Steps,
+    inner: Steps,
 }
 
-impl Run {
+/// So many values, and the words from one to the next.
+#[derive(Clone, Copy)]
+struct Steps {
+    count: usize,
+    image: usize,
+    column: usize,
+}
+
+impl Window {
     /// Visits every value's place in the image and in the block.
-    fn each(self, mut visit: impl FnMut(usize, usize)) {
+    #[inline(always)]
+    fn each(&self, mut visit: impl FnMut(usize, usize)) {
         let (mut image, mut column) = (self.image, self.column);
-        for _ in 0..self.count {
-            visit(image, column);
-            image += self.image_step;
-            column += self.column_step;
+        for _ in 0..self.outer.count {
+            let (mut from, mut into) = (image, column);
+            for _ in 0..self.inner.count {
+                visit(from, into);
+                from += self.inner.image;
+                into += self.inner.column;
+            }
+            image += self.outer.image;
+            column += self.outer.column;
         }
     }
 }
 
-impl Grid {
+/// A kernel of one value, wherever it lies.
+pub(super) const ONE_VALUE: &[Axis; 2] = &[Axis::new(usize::MAX, 1); 2];
+
+impl Grid<'_> {
     pub(super) fn taps(&self) -> usize {
-        let [rows, columns] = &self.axes;
+        let [rows, columns] = self.axes;
         rows.kernel() * columns.kernel()
     }
 
@@ -79,7 +96,7 @@ impl Grid {
 
     /// Visits the values under the kernel at one place in their order, each with its index in the image; `None` in the padding.
     pub(super) fn each_tap(&self, [row, column]: [usize; 2], mut visit: impl FnMut(Option<usize>)) {
-        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.axes, self.strides);
+        let ([rows, columns], [by_channel, by_row, by_column]) = (self.axes, self.strides);
         for channel in self.channels.clone() {
             for i in 0..rows.kernel() {
                 let row = rows.tap(row, i).map(|row| channel * by_channel + row * by_row);
@@ -91,51 +108,41 @@ impl Grid {
         }
     }
 
-    /// Visits the runs of a segment, whose columns are so many words apart. Kernel columns come from the last to the first, so that
+    /// Visits the windows of a segment, whose columns are so many words apart. Kernel columns come from the last to the first, so that
     /// one value of the image is met by its locations in their order.
-    fn each_run(&self, segment: &Segment, stride: usize, mut visit: impl FnMut(Run)) {
-        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.axes, self.strides);
-        let (taps, channels) = (self.taps(), length(&self.channels));
+    #[inline(always)]
+    fn each_window(&self, segment: &Segment, stride: usize, mut visit: impl FnMut(&Window)) {
+        let [rows, columns] = self.axes;
         for i in 0..rows.kernel() {
-            let Some(row) = rows.tap(segment.row, i) else { continue };
             for j in (0..columns.kernel()).rev() {
-                let inside = columns.inside(&segment.positions, j);
-                let image = |channel: usize, position: usize| {
-                    let column = columns.tap(position, j).unwrap_or(0);
-                    (self.channels.start + channel) * by_channel + row * by_row + column * by_column
-                };
-                let column = |channel: usize, position: usize| {
-                    let sample = segment.first + (position - segment.positions.start);
-                    sample * stride + channel * taps + i * columns.kernel() + j
-                };
-                let many = length(&inside);
-                if many < channels {
-                    for position in inside {
-                        visit(Run {
-                            image: image(0, position),
-                            image_step: by_channel,
-                            column: column(0, position),
-                            column_step: taps,
-                            count: channels,
-                        });
-                    }
-                } else if many > 0 {
-                    for channel in 0..channels {
-                        visit(Run {
-                            image: image(channel, inside.start),
-                            image_step: columns.step() * by_column,
-                            column: column(channel, inside.start),
-                            column_step: stride,
-                            count: many,
-                        });
-                    }
+                if let Some(window) = self.window(segment, [i, j], stride) {
+                    visit(&window);
                 }
             }
         }
     }
+
+    /// The window of one element; none where its row lies in the padding. A function of its own, so that a walk holds little beside it.
+    #[inline(never)]
+    fn window(&self, segment: &Segment, [i, j]: [usize; 2], stride: usize) -> Option<Window> {
+        let ([rows, columns], [by_channel, by_row, by_column]) = (self.axes, self.strides);
+        let row = rows.tap(segment.row, i)?;
+        let inside = columns.inside(&segment.positions, j);
+        let column = columns.tap(inside.start, j).unwrap_or(0);
+        let sample = segment.first + inside.start.saturating_sub(segment.positions.start);
+        let channels = Steps { count: length(&self.channels), image: by_channel, column: self.taps() };
+        let locations = Steps { count: length(&inside), image: columns.step() * by_column, column: stride };
+        let long = locations.count >= channels.count;
+        Some(Window {
+            image: self.channels.start * by_channel + row * by_row + column * by_column,
+            column: sample * stride + i * columns.kernel() + j,
+            outer: if long { channels } else { locations },
+            inner: if long { locations } else { channels },
+        })
+    }
 }
 
-impl Walk {
+impl Walk<'_> {
     /// n.
     pub(super) fn columns(&self) -> usize {
         self.patches.words() + usize::from(self.bias)
@@ -180,44 +187,40 @@ impl Walk {
     /// Writes the patches of some samples, n words each.
     pub(super) fn read_patches<T: Scalar>(
         &self,
-        images: MatrixRef<'_, T>,
+        images: &MatrixRef<'_, T>,
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        into.fill(T::ZERO);
         self.read(&self.patches, images, samples, self.columns(), into);
-        if self.bias {
-            self.set_bias(into);
-        }
     }
 
     /// Writes the group's outputs of some samples, m words each.
     pub(super) fn read_outputs<T: Scalar>(
         &self,
-        maps: MatrixRef<'_, T>,
+        maps: &MatrixRef<'_, T>,
         samples: Range<usize>,
         into: &mut [T],
     ) {
         self.read(&self.outputs, maps, samples, self.rows(), into);
     }
 
+    /// A column longer than what lies under the kernel ends with a 1.
+    #[inline(never)]
     fn read<T: Scalar>(
         &self,
-        grid: &Grid,
-        images: MatrixRef<'_, T>,
+        grid: &Grid<'_>,
+        images: &MatrixRef<'_, T>,
         samples: Range<usize>,
         stride: usize,
         into: &mut [T],
     ) {
+        into.fill(T::ZERO);
         for segment in self.segments(samples) {
             let image = images.column(segment.example).unwrap_or_default();
-            grid.each_run(&segment, stride, |run| {
-                run.each(|place, column| {
-                    if let (Some(into), Some(value)) = (into.get_mut(column), image.get(place)) {
-                        *into = *value;
-                    }
-                });
-            });
+            grid.each_window(&segment, stride, |window| copy(window, image, into));
+        }
+        if stride > grid.words() {
+            set_last(stride, into);
         }
     }
 
@@ -230,8 +233,8 @@ impl Walk {
     ) {
         for segment in self.segments(samples) {
             let image = images.column_mut(segment.example).unwrap_or_default();
-            self.patches.each_run(&segment, self.patches.words(), |run| {
-                run.each(|place, column| {
+            self.patches.each_window(&segment, self.patches.words(), |window| {
+                window.each(|place, column| {
                     if let (Some(into), Some(value)) = (image.get_mut(place), from.get(column)) {
                         *into += *value;
                     }
@@ -249,8 +252,8 @@ impl Walk {
     ) {
         for segment in self.segments(samples) {
             let map = maps.column_mut(segment.example).unwrap_or_default();
-            self.outputs.each_run(&segment, self.rows(), |run| {
-                run.each(|place, column| {
+            self.outputs.each_window(&segment, self.rows(), |window| {
+                window.each(|place, column| {
                     if let (Some(into), Some(value)) = (map.get_mut(place), from.get(column)) {
                         *into = *value;
                     }
@@ -265,7 +268,7 @@ impl Walk {
         self.read_sum(&self.patches, image, into);
         into.iter_mut().for_each(|word| *word *= share);
         if self.bias {
-            self.set_bias(into);
+            set_last(self.columns(), into);
         }
     }
 
@@ -278,8 +281,8 @@ impl Walk {
         into.fill(T::ZERO);
         for segment in self.segments(0..self.locations) {
             // Columns no words apart are one.
-            grid.each_run(&segment, 0, |run| {
-                run.each(|place, column| {
+            grid.each_window(&segment, 0, |window| {
+                window.each(|place, column| {
                     if let (Some(into), Some(value)) = (into.get_mut(column), image.get(place)) {
                         *into += *value;
                     }
@@ -290,7 +293,7 @@ impl Walk {
 
     /// Pixels of an image.
     pub(super) fn pixels(&self) -> usize {
-        let [rows, columns] = &self.patches.axes;
+        let [rows, columns] = self.patches.axes;
         rows.length().saturating_mul(columns.length())
     }
 
@@ -302,7 +305,7 @@ impl Walk {
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.patches.axes, self.patches.strides);
+        let ([rows, columns], [by_channel, by_row, by_column]) = (self.patches.axes, self.patches.strides);
         let (pixels, width) = (self.pixels().max(1), columns.length().max(1));
         let (channels, taps) = (&self.patches.channels, T::from_usize(self.patches.taps()));
         for (sample, into) in samples.zip(into.chunks_exact_mut(length(channels).max(1))) {
@@ -324,7 +327,7 @@ impl Walk {
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        let ([rows, columns], [by_channel, by_row, by_column]) = (&self.patches.axes, self.patches.strides);
+        let ([rows, columns], [by_channel, by_row, by_column]) = (self.patches.axes, self.patches.strides);
         let (taps, kernel, channels) =
             (self.patches.taps().max(1), columns.kernel().max(1), &self.patches.channels);
         let each = T::ONE / T::from_usize(self.locations.max(1));
@@ -343,11 +346,22 @@ impl Walk {
             into.iter_mut().for_each(|value| *value *= each);
         }
     }
+}
 
-    fn set_bias<T: Scalar>(&self, into: &mut [T]) {
-        let columns = into.chunks_exact_mut(self.columns().max(1));
-        columns.filter_map(<[T]>::last_mut).for_each(|last| *last = T::ONE);
-    }
+/// Copies the values of a window into a block.
+#[inline(never)]
+fn copy<T: Scalar>(window: &Window, image: &[T], block: &mut [T]) {
+    window.each(|place, column| {
+        if let (Some(into), Some(value)) = (block.get_mut(column), image.get(place)) {
+            *into = *value;
+        }
+    });
+}
+
+/// A 1 at the end of every column.
+fn set_last<T: Scalar>(stride: usize, columns: &mut [T]) {
+    let columns = columns.chunks_exact_mut(stride.max(1));
+    columns.filter_map(<[T]>::last_mut).for_each(|last| *last = T::ONE);
 }
 
 /// The length of a range, where `len` has an assertion that not every build can prove.

@@ -9,6 +9,7 @@ use super::{
     memory::Memory,
     passes::{self, Side, Source},
     random::{self, Stream},
+    remote,
     rooms::LearnerRooms,
     weights::expect_turnable,
 };
@@ -432,20 +433,7 @@ impl<'a, T: Scalar> Learner<'a, T> {
         loss: T,
         reduction_ratio: Option<T>,
     ) -> Result<Step<T>, Error> {
-        let (outcome, shrink, held) = match *taken {
-            Ok(Taken { outcome, shrink, held, .. }) => (outcome, shrink, held),
-            Err(Stop::Refused(reason)) => (Outcome::Skipped(reason), T::ONE, 0),
-            // A batch whose refresh failed once too often has entered the statistics all the same.
-            Err(Stop::Failed(Error::RefreshFailed { layer })) => {
-                (Outcome::Degraded(Reason::NotConverged { layer }), T::ONE, 0)
-            }
-            Err(Stop::Failed(error)) => return Err(error),
-        };
-        self.finish(outcome, batch, operations);
-        match *taken {
-            Err(Stop::Failed(error)) => Err(error),
-            _ => Ok(Step { outcome, loss, shrink, held, reduction_ratio }),
-        }
+        remote::conclude(taken, loss, reduction_ratio, |outcome| self.finish(outcome, batch, operations))
     }
 
     /// The end of a step whose forward pass was not finite.

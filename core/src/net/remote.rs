@@ -17,9 +17,9 @@ use crate::{
     error::expect_length,
     guard,
     kernels::Counted,
-    progress::is_due,
+    progress::{count, is_due},
     single::{BATCHES, expect_built},
-    step::{self, Rooms, Run, Stop},
+    step::{self, Rooms, Run, Stop, Taken},
 };
 use core::ops::Range;
 
@@ -85,55 +85,126 @@ pub(crate) fn step_checked<T: Scalar, B: Body<T>>(
     batch: usize,
 ) -> Result<Step<T>, Error> {
     body.forward(batch);
-    let loss = body.loss(targets, batch) / T::from_usize(batch);
-    let mut step = Step { outcome: Outcome::Applied, loss, shrink: T::ONE, held: 0, reduction_ratio: None };
+    let loss = mean_loss(body, targets, batch);
     if !loss.is_finite() {
-        let reason = match guard::first_non_finite(inputs) {
-            Some(index) => Reason::NonFinite { layer: 0, argument: "activations", index },
-            None => Reason::LossNotFinite,
-        };
-        step.outcome = Outcome::Skipped(reason);
-        progress.finish(step.outcome, batch, body.operations());
-        return Ok(step);
+        return Ok(skip(progress, inputs, batch, loss, body.operations()));
     }
     body.backward(targets, batch);
-    let mut stream = Stream::new(progress.seed, progress.steps);
-    let (measured, measured_weight) = random::measured(config, progress, &mut stream, batch);
-    let sampled = config.fisher == Fisher::Sampled && !measured.is_empty();
-    body.measure(&measured, sampled.then_some(stream));
-    let before = *progress;
+    let (measured, measured_weight) = measure(body, config, progress, batch);
+    let Progress { mean_loss, mean_loss_weight, .. } = *progress;
     progress.note_loss(loss, config.scalings.decay(batch));
-    let counted = Counted::new(kernels);
-    let mut run = Run { config, counted, progress, batch, measured, measured_weight };
+    let mut run = Run { config, counted: Counted::new(kernels), progress, batch, measured, measured_weight };
     let taken = step::step(body, &mut run);
     let mut operations = run.counted.operations().saturating_add(body.operations());
-    let taken = match taken {
-        Ok(taken) => taken,
-        Err(Stop::Refused(reason)) => {
-            *progress = before;
-            step.outcome = Outcome::Skipped(reason);
-            progress.finish(step.outcome, batch, operations);
-            return Ok(step);
-        }
-        Err(Stop::Failed(error)) => {
-            if let Error::RefreshFailed { layer } = error {
-                progress.finish(Outcome::Degraded(Reason::NotConverged { layer }), batch, operations);
-            }
-            return Err(error);
-        }
-    };
-    (step.outcome, step.shrink, step.held) = (taken.outcome, taken.shrink, taken.held);
-    if let Some(adaptation) = config.built_adaptation()
-        && is_due(progress.steps.saturating_add(1), adaptation.interval)
-    {
-        body.forward(batch);
-        let change = body.loss(targets, batch) / T::from_usize(batch) - loss;
-        progress.damping_multiplier = adaptation.next(progress.damping_multiplier, change, taken.predicted);
-        step.reduction_ratio = Some(change / taken.predicted);
-        operations = operations.saturating_add(body.operations());
+    if let Err(Stop::Refused(_)) = taken {
+        progress.mean_loss = mean_loss;
+        progress.mean_loss_weight = mean_loss_weight;
     }
-    progress.finish(step.outcome, batch, operations);
-    Ok(step)
+    let reduction_ratio = match &taken {
+        Ok(taken) => adapt(body, config, progress, &mut operations, targets, batch, loss, taken.predicted),
+        Err(_) => None,
+    };
+    settle(progress, &taken, batch, operations, loss, reduction_ratio)
+}
+
+#[inline(never)]
+fn mean_loss<T: Scalar, B: Body<T>>(body: &mut B, targets: Targets<'_, T>, batch: usize) -> T {
+    body.loss(targets, batch) / T::from_usize(batch)
+}
+
+/// The end of a step whose forward pass was not finite.
+#[cold]
+#[inline(never)]
+fn skip<T: Scalar>(
+    progress: &mut Progress<T>,
+    inputs: &[T],
+    batch: usize,
+    loss: T,
+    operations: u64,
+) -> Step<T> {
+    let reason = match guard::first_non_finite(inputs) {
+        Some(index) => Reason::NonFinite { layer: 0, argument: "activations", index },
+        None => Reason::LossNotFinite,
+    };
+    let outcome = Outcome::Skipped(reason);
+    progress.finish(outcome, batch, operations);
+    Step { outcome, loss, shrink: T::ONE, held: 0, reduction_ratio: None }
+}
+
+/// Which examples enter the statistics, and their weight; their gradients for sampled targets.
+#[inline(never)]
+fn measure<T: Scalar, B: Body<T>>(
+    body: &mut B,
+    config: &Config<T>,
+    progress: &Progress<T>,
+    batch: usize,
+) -> (Range<usize>, usize) {
+    let mut stream = Stream::new(progress.seed, progress.steps);
+    let (measured, weight) = random::measured(config, progress, &mut stream, batch);
+    let sampled = config.fisher == Fisher::Sampled && !measured.is_empty();
+    body.measure(&measured, sampled.then_some(stream));
+    (measured, weight)
+}
+
+/// Levenberg-Marquardt: the loss of the same batch again, on the steps that are due.
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+fn adapt<T: Scalar, B: Body<T>>(
+    body: &mut B,
+    config: &Config<T>,
+    progress: &mut Progress<T>,
+    operations: &mut u64,
+    targets: Targets<'_, T>,
+    batch: usize,
+    loss: T,
+    predicted: T,
+) -> Option<T> {
+    let adaptation = config.built_adaptation()?;
+    if !is_due(progress.steps.saturating_add(1), adaptation.interval) {
+        return None;
+    }
+    body.forward(batch);
+    let change = mean_loss(body, targets, batch) - loss;
+    count(operations, body.operations());
+    progress.damping_multiplier = adaptation.next(progress.damping_multiplier, change, predicted);
+    Some(change / predicted)
+}
+
+/// Counts a step that is done, and tells what it did.
+#[inline(never)]
+fn settle<T: Scalar>(
+    progress: &mut Progress<T>,
+    taken: &Result<Taken<T>, Stop>,
+    batch: usize,
+    operations: u64,
+    loss: T,
+    reduction_ratio: Option<T>,
+) -> Result<Step<T>, Error> {
+    conclude(taken, loss, reduction_ratio, |outcome| progress.finish(outcome, batch, operations))
+}
+
+/// What a step did, once `finish` has counted how it ended.
+#[inline(always)]
+pub(super) fn conclude<T: Scalar>(
+    taken: &Result<Taken<T>, Stop>,
+    loss: T,
+    reduction_ratio: Option<T>,
+    finish: impl FnOnce(Outcome),
+) -> Result<Step<T>, Error> {
+    let (outcome, shrink, held) = match *taken {
+        Ok(Taken { outcome, shrink, held, .. }) => (outcome, shrink, held),
+        Err(Stop::Refused(reason)) => (Outcome::Skipped(reason), T::ONE, 0),
+        // A batch whose refresh failed once too often has entered the statistics all the same.
+        Err(Stop::Failed(Error::RefreshFailed { layer })) => {
+            (Outcome::Degraded(Reason::NotConverged { layer }), T::ONE, 0)
+        }
+        Err(Stop::Failed(error)) => return Err(error),
+    };
+    finish(outcome);
+    match *taken {
+        Err(Stop::Failed(error)) => Err(error),
+        _ => Ok(Step { outcome, loss, shrink, held, reduction_ratio }),
+    }
 }
 
 impl Loss {
