@@ -279,7 +279,13 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
 
     pub(crate) fn scalings_mut(&mut self) -> MatrixMut<'_, T> {
         let (rows, columns) = (self.shape.rows(), self.shape.columns_held());
-        MatrixMut::over(self.parts_mut().scalings, rows, columns)
+        MatrixMut::over(self.scaling_words(), rows, columns)
+    }
+
+    /// The words of S.
+    pub(crate) fn scaling_words(&mut self) -> &mut [T] {
+        let words = self.squares()..self.squares() + self.shape.parameters_held();
+        self.words.get_mut(words).unwrap_or_default()
     }
 
     /// S, and the words before it.

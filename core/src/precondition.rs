@@ -170,6 +170,11 @@ pub struct Plan<T> {
 }
 
 impl<T: Scalar> Plan<T> {
+    /// What decay leaves of a weight, 1 - lr decay.
+    pub(crate) fn keep(&self) -> T {
+        T::ONE - self.learning_rate * self.weight_decay
+    }
+
     /// The same with this layer's step shortened further, so that a typical one changes its pre-activations by at most `limit`.
     pub(crate) fn within_reach(self, typical: T, limit: T) -> Self {
         let reach = self.learning_rate * self.shrink * typical;
@@ -368,12 +373,16 @@ pub(crate) fn advance<T: Scalar>(
     weights: &mut [T],
     scratch: &mut [T],
 ) {
+    let keep = plan.keep();
+    if keep < T::ONE {
+        decay(layer, counted, keep, weights, scratch);
+    }
     if !accelerate(layer, counted, gradient, damping, plan, weights, scratch) {
         turn_back(layer, counted, -plan.learning_rate, weights, scratch);
     }
 }
 
-/// The same but for the way back: whether there is none, since the weights live in the eigenbasis.
+/// Its velocity, and the weights as well where they live in the eigenbasis; whether they do, so that there is no way back.
 #[inline(always)]
 pub(crate) fn accelerate<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
@@ -385,10 +394,6 @@ pub(crate) fn accelerate<T: Scalar>(
     scratch: &mut [T],
 ) -> bool {
     let shape = *layer.shape();
-    let keep = T::ONE - plan.learning_rate * plan.weight_decay;
-    if keep < T::ONE {
-        decay(layer, counted, keep, weights, scratch);
-    }
     let turning = layer.turns_weights();
     let (words, velocity) = layer.apart();
     let way = Advance {
@@ -432,7 +437,7 @@ fn turn_back<T: Scalar>(
 /// W <- keep W but for the bias. That is a column of W, and in the eigenbasis the projection on u, the bias's row of U_A:
 /// W~ <- keep W~ + (1 - keep) (W~ u) u^T.
 #[inline(never)]
-fn decay<T: Scalar>(
+pub(crate) fn decay<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
     keep: T,

@@ -151,7 +151,7 @@ fn checks(size: usize, examples: usize) -> u32 {
 }
 
 /// Refreshes both sides of a layer.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,

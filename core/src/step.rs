@@ -161,6 +161,7 @@ pub(crate) fn opened<R>(room: &mut Result<R, Error>) -> Result<&mut R, Error> {
 ///
 /// # Errors
 /// [`Stop::Refused`] for a bad batch, [`Error::RefreshFailed`].
+#[inline(always)]
 pub fn observe<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<Option<usize>, Stop> {
     expect_built(run.batch == 1, "batch")?;
     before_refresh(rooms, run)?;
@@ -179,7 +180,7 @@ fn measures_examples<T: Scalar>(run: &Run<'_, T>) -> bool {
     !run.measured.is_empty() && run.config.estimator.is_per_example()
 }
 
-#[inline(never)]
+#[inline(always)]
 fn before_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Stop> {
     let measuring = !run.measured.is_empty();
     gate(rooms, built(run.batch), measuring)?;
@@ -191,7 +192,7 @@ fn before_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -
     Ok(())
 }
 
-#[inline(never)]
+#[inline(always)]
 fn after_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Stop> {
     if effort(run).is_some() && measures_examples(run) {
         // One pass has left its projected gradients in the rooms, where they turned along; several are walked again.
@@ -275,23 +276,37 @@ fn apply_all<T: Scalar, R: Rooms<T>>(
     for index in 0..layers {
         let mut room = rooms.room(index);
         let room = opened(&mut room)?;
-        let damping = damping_of(room, run.config, run.progress);
-        let mut own = *plan;
-        // The outputs have units of their own; hidden units saturate at about 1.
-        if let (Some(reach), true) = (run.config.reach, index + 1 < layers) {
-            own = plan
-                .within_reach(room.marks().typical_reach(), reach * T::from_usize(built(run.batch)).sqrt());
-            taken.held += usize::from(own.shrink < plan.shrink);
-        }
+        let own = own_plan(room, run, plan, index + 1 < layers);
+        taken.held += usize::from(own.shrink < plan.shrink);
         if run.config.built_adaptation().is_some() {
-            let survey = room.survey(&run.counted, damping);
-            taken.predicted += own.predicted(&survey);
-            run.counted.add(SURVEY * room.shape().parameters_held());
+            taken.predicted += predict(room, run, &own);
         }
         run.counted.add(6 * room.shape().parameters_held());
+        let damping = damping_of(room, run.config, run.progress);
         room.advance(&mut run.counted, damping, &own);
     }
     Ok(())
+}
+
+/// The plan of one layer. The outputs have units of their own; hidden units saturate at about 1.
+#[inline(never)]
+fn own_plan<T: Scalar>(room: &mut impl Stages<T>, run: &Run<'_, T>, plan: &Plan<T>, hidden: bool) -> Plan<T> {
+    match (run.config.reach, hidden) {
+        (Some(reach), true) => {
+            let limit = reach * T::from_usize(built(run.batch)).sqrt();
+            plan.within_reach(room.marks().typical_reach(), limit)
+        }
+        _ => *plan,
+    }
+}
+
+/// The change of the loss that the quadratic model predicts of one layer's step.
+#[inline(never)]
+fn predict<T: Scalar>(room: &mut impl Stages<T>, run: &mut Run<'_, T>, plan: &Plan<T>) -> T {
+    let damping = damping_of(room, run.config, run.progress);
+    let survey = room.survey(&run.counted, damping);
+    run.counted.add(SURVEY * room.shape().parameters_held());
+    plan.predicted(&survey)
 }
 
 #[inline(never)]
@@ -345,7 +360,7 @@ struct Walk {
     scalings: bool,
 }
 
-#[inline(never)]
+#[inline(always)]
 fn walk_fisher<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>, walk: Walk) -> Result<(), Error> {
     for pass in 0..rooms.passes() {
         if walk.load {

@@ -18,15 +18,15 @@ use crate::{Blend, LayerMut, MatrixMut, MatrixRef, Scalar, kernels::Counted};
 impl Walk<'_> {
     /// The values of one channel of an image or a map of this geometry, location after location.
     fn channel<'v, T>(&self, values: &'v [T], channel: usize) -> impl Iterator<Item = &'v T> {
-        let [by_channel, _, by_location] = self.outputs.strides;
+        let [by_channel, _, by_location] = self.outputs().strides;
         let from = values.get(channel * by_channel..).unwrap_or_default();
-        from.iter().step_by(by_location.max(1)).take(self.locations)
+        from.iter().step_by(by_location.max(1)).take(self.locations().count)
     }
 
     fn channel_mut<'v, T>(&self, values: &'v mut [T], channel: usize) -> impl Iterator<Item = &'v mut T> {
-        let [by_channel, _, by_location] = self.outputs.strides;
+        let [by_channel, _, by_location] = self.outputs().strides;
         let from = values.get_mut(channel * by_channel..).unwrap_or_default();
-        from.iter_mut().step_by(by_location.max(1)).take(self.locations)
+        from.iter_mut().step_by(by_location.max(1)).take(self.locations().count)
     }
 
     /// z of every image, or dL/dx of every map where there are no shifts to add.

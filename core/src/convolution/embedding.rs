@@ -40,8 +40,9 @@ impl Convolution {
 impl Walk<'_> {
     /// The group's outputs at one location of a map.
     fn outputs_at<'v, T>(&self, map: &'v [T], location: usize) -> impl Iterator<Item = &'v T> {
-        let [by_channel, ..] = self.outputs.strides;
-        let from = map.get(self.output_place(location)..).unwrap_or_default();
+        let (outputs, place) = (self.outputs(), self.locations().place(location));
+        let [by_channel, ..] = outputs.strides;
+        let from = map.get(outputs.at(place)..).unwrap_or_default();
         from.iter().step_by(by_channel.max(1)).take(self.rows())
     }
 
@@ -53,10 +54,11 @@ impl Walk<'_> {
         tokens: MatrixRef<'_, T>,
         mut out: MatrixMut<'_, T>,
     ) {
-        let [by_channel, ..] = self.outputs.strides;
+        let (outputs, locations) = (self.outputs(), self.locations());
+        let [by_channel, ..] = outputs.strides;
         for (tokens, map) in tokens.iter_columns().zip(out.iter_columns_mut()) {
             for (location, token) in tokens.iter().enumerate() {
-                let into = map.get_mut(self.output_place(location)..).unwrap_or_default();
+                let into = map.get_mut(outputs.at(locations.place(location))..).unwrap_or_default();
                 let into = into.iter_mut().step_by(by_channel.max(1));
                 into.zip(column(weights, self.rows(), *token)).for_each(|(z, weight)| *z = *weight);
             }
@@ -94,7 +96,8 @@ pub(super) const fn comparisons(locations: u64) -> u64 {
 
 impl<T: Scalar> Samples<'_, T> {
     fn compare(&self, counted: &mut Counted<'_, T>) {
-        let pairs = comparisons(self.walk.locations() as u64).saturating_mul(self.images.columns() as u64);
+        let pairs =
+            comparisons(self.walk.locations().count as u64).saturating_mul(self.images.columns() as u64);
         counted.add(usize::try_from(pairs).unwrap_or(usize::MAX));
     }
 
@@ -109,7 +112,7 @@ impl<T: Scalar> Samples<'_, T> {
     ) {
         self.compare(counted);
         let each = open(blend, values) / T::from_usize(self.images.columns().max(1));
-        let share = T::ONE / T::from_usize(self.walk.locations().max(1));
+        let share = T::ONE / T::from_usize(self.walk.locations().count.max(1));
         for tokens in self.images.iter_columns() {
             for (location, token) in first_ones(tokens) {
                 let often = T::from_usize(count(tokens, location, token));
@@ -137,8 +140,7 @@ impl<T: Scalar> Samples<'_, T> {
         let (Some(sum), Some(seen)) = (cut(&mut scratch, rows), cut(&mut scratch, rows)) else { return };
         self.compare(counted);
         counted.add(layer.shape().parameters_held());
-        let each =
-            open(blend, layer.scalings_mut().as_mut_slice()) / T::from_usize(self.images.columns().max(1));
+        let each = open(blend, layer.scaling_words()) / T::from_usize(self.images.columns().max(1));
         read_each_pair(self, |tokens, map| {
             for (first, token) in first_ones(tokens) {
                 sum.fill(T::ZERO);
@@ -150,8 +152,7 @@ impl<T: Scalar> Samples<'_, T> {
                 }
                 counted.multiply(seen, layer.output_basis(), sum, 1, true);
                 counted.add(3 * rows);
-                let mut scalings = layer.scalings_mut();
-                let into = scalings.column_mut(token.to_usize()).unwrap_or_default();
+                let into = layer.scaling_words().get_mut(range(rows, token)).unwrap_or_default();
                 into.iter_mut().zip(&*seen).for_each(|(s, k)| *s += each * (*k * *k));
             }
         });
@@ -195,7 +196,7 @@ impl<T: Scalar> Samples<'_, T> {
         out.fill(T::ZERO);
         counted.add(2 * rows * samples);
         let tokens = |sample: usize| {
-            let locations = self.walk.locations().max(1);
+            let locations = self.walk.locations().count.max(1);
             self.images.get(sample % locations, sample / locations).unwrap_or(T::ZERO)
         };
         for block in blocks(0..samples, scratch.len() / (2 * rows).max(1)) {

@@ -12,10 +12,9 @@
 use super::{
     axis::Axis,
     block::{Block, Form, MOST_TOKENS},
-    walk::{Grid, ONE_VALUE, Walk},
+    walk::Walk,
 };
 use crate::{Error, Shape};
-use core::ops::Range;
 
 /// How the values of an image lie in memory, one example a column of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,7 +258,7 @@ impl Convolution {
         }
     }
 
-    const fn patch_shape(&self) -> Shape {
+    pub(super) const fn patch_shape(&self) -> Shape {
         let [rows, columns] = self.axes;
         let patch =
             per_group(self.channels, self.groups).saturating_mul(rows.kernel).saturating_mul(columns.kernel);
@@ -333,38 +332,7 @@ impl Convolution {
 
     /// The walk over one group's patches.
     pub(super) fn walk(&self, group: usize) -> Walk<'_> {
-        let [rows, columns] = &self.axes;
-        let (height, width) = (rows.positions(), columns.positions());
-        let m = per_group(self.outputs, self.groups);
-        let channels = per_group(self.channels, self.groups);
-        Walk {
-            patches: Grid {
-                axes: &self.axes,
-                channels: self.part(group, channels),
-                strides: self.strides(self.channels, [rows.length, columns.length]),
-            },
-            outputs: Grid {
-                axes: ONE_VALUE,
-                channels: self.part(group, m),
-                strides: self.strides(self.outputs, [height, width]),
-            },
-            width,
-            locations: height.saturating_mul(width),
-            bias: self.bias,
-        }
-    }
-
-    fn part(&self, group: usize, each: usize) -> Range<usize> {
-        let start = group.saturating_mul(each);
-        start..start.saturating_add(each)
-    }
-
-    /// Words from one channel to the next, from row to row, from column to column.
-    const fn strides(&self, channels: usize, [height, width]: [usize; 2]) -> [usize; 3] {
-        match self.layout {
-            Layout::ChannelsFirst => [height.saturating_mul(width), width, 1],
-            Layout::ChannelsLast => [1, width.saturating_mul(channels), channels],
-        }
+        Walk { convolution: self, group }
     }
 }
 

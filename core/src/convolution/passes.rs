@@ -105,7 +105,7 @@ impl Convolution {
         let (m, n) = (shape.rows(), shape.columns());
         for (group, weights) in weights.chunks_exact(shape.parameters().max(1)).enumerate() {
             let (walk, weights) = (self.walk(group), MatrixRef::over(weights, m, n));
-            let samples = images.columns() * walk.locations();
+            let samples = images.columns() * walk.locations().count;
             for block in blocks(0..samples, scratch.len() / (m + n).max(1)) {
                 let (count, mut rest) = (block.len(), &mut *scratch);
                 let (Some(patches), Some(z)) = (cut(&mut rest, n * count), cut(&mut rest, m * count)) else {
@@ -137,7 +137,7 @@ impl Convolution {
         out.as_mut_slice().fill(T::ZERO);
         for (group, weights) in weights.chunks_exact(shape.parameters().max(1)).enumerate() {
             let (walk, weights) = (self.walk(group), MatrixRef::over(weights, m, n));
-            let samples = gradients.columns() * walk.locations();
+            let samples = gradients.columns() * walk.locations().count;
             for block in blocks(0..samples, scratch.len() / (m + n).max(1)) {
                 let (count, mut rest) = (block.len(), &mut *scratch);
                 let (Some(patches), Some(g)) = (cut(&mut rest, n * count), cut(&mut rest, m * count)) else {

@@ -9,7 +9,7 @@
 //! padding counts for nothing, and a window that sees only padding gives 0. *Invariant*: no state, no memory of the pass forward: the
 //! maximum is looked for again. *Cost*: one comparison or addition for each value under each window. *Failure*: none.
 
-use super::{Convolution, walk::Walk};
+use super::{Convolution, walk::Grid};
 use crate::{MatrixMut, MatrixRef, Scalar};
 
 /// What is taken of the values under a window.
@@ -33,16 +33,18 @@ impl Pooling {
     ) {
         for channel in 0..windows.group_count() {
             let walk = windows.walk(channel);
+            let (window, outputs, locations) = (walk.patches(), walk.outputs(), walk.locations());
             for (image, map) in images.iter_columns().zip(out.iter_columns_mut()) {
-                for location in 0..walk.locations() {
+                for location in 0..locations.count {
                     let pooled = match self {
-                        Pooling::Max => largest(&walk, image, location).map_or(T::ZERO, |(_, value)| value),
+                        Pooling::Max => largest(&window, image, locations.place(location))
+                            .map_or(T::ZERO, |(_, value)| value),
                         Pooling::Average => {
-                            let (sum, count) = sum(&walk, image, location);
+                            let (sum, count) = sum(&window, image, locations.place(location));
                             sum / T::from_usize(count.max(1))
                         }
                     };
-                    if let Some(into) = map.get_mut(walk.output_place(location)) {
+                    if let Some(into) = map.get_mut(outputs.at(locations.place(location))) {
                         *into = pooled;
                     }
                 }
@@ -61,10 +63,11 @@ impl Pooling {
         out.as_mut_slice().fill(T::ZERO);
         for channel in 0..windows.group_count() {
             let walk = windows.walk(channel);
+            let (window, outputs, locations) = (walk.patches(), walk.outputs(), walk.locations());
             let columns = images.iter_columns().zip(gradients.iter_columns());
             for ((image, map), below) in columns.zip(out.iter_columns_mut()) {
-                for location in 0..walk.locations() {
-                    let gradient = map.get(walk.output_place(location)).copied().unwrap_or(T::ZERO);
+                for location in 0..locations.count {
+                    let gradient = map.get(outputs.at(locations.place(location))).copied().unwrap_or(T::ZERO);
                     let mut add = |index: usize, gradient: T| {
                         if let Some(into) = below.get_mut(index) {
                             *into += gradient;
@@ -72,13 +75,14 @@ impl Pooling {
                     };
                     match self {
                         Pooling::Max => {
-                            if let Some((place, _)) = largest(&walk, image, location) {
+                            if let Some((place, _)) = largest(&window, image, locations.place(location)) {
                                 add(place, gradient);
                             }
                         }
                         Pooling::Average => {
-                            let share = gradient / T::from_usize(sum(&walk, image, location).1.max(1));
-                            walk.patches.each_tap(walk.place(location), |index| {
+                            let share = gradient
+                                / T::from_usize(sum(&window, image, locations.place(location)).1.max(1));
+                            window.each_tap(locations.place(location), |index| {
                                 if let Some(index) = index {
                                     add(index, share);
                                 }
@@ -92,9 +96,9 @@ impl Pooling {
 }
 
 /// The first of the largest values under a window, and where it lies.
-fn largest<T: Scalar>(walk: &Walk<'_>, image: &[T], location: usize) -> Option<(usize, T)> {
+fn largest<T: Scalar>(window: &Grid<'_>, image: &[T], place: [usize; 2]) -> Option<(usize, T)> {
     let mut found: Option<(usize, T)> = None;
-    walk.patches.each_tap(walk.place(location), |index| {
+    window.each_tap(place, |index| {
         if let Some((index, value)) = index.and_then(|index| Some((index, *image.get(index)?)))
             && found.is_none_or(|(_, most)| value > most)
         {
@@ -105,9 +109,9 @@ fn largest<T: Scalar>(walk: &Walk<'_>, image: &[T], location: usize) -> Option<(
 }
 
 /// The sum of the values under a window, and how many there are.
-fn sum<T: Scalar>(walk: &Walk<'_>, image: &[T], location: usize) -> (T, usize) {
+fn sum<T: Scalar>(window: &Grid<'_>, image: &[T], place: [usize; 2]) -> (T, usize) {
     let mut found = (T::ZERO, 0);
-    walk.patches.each_tap(walk.place(location), |index| {
+    window.each_tap(place, |index| {
         if let Some(value) = index.and_then(|index| image.get(index)) {
             found = (found.0 + *value, found.1 + 1);
         }

@@ -11,8 +11,8 @@ use crate::{
     guard,
     kernels::Counted,
     marks::Marks,
-    precondition::{Gradient, Plan, Survey, accelerate},
-    refresh::{Effect, Effort, InFlight, Later},
+    precondition::{self, Gradient, Plan, Survey},
+    refresh::{Effect, Effort, InFlight, Later, refresh},
     room::{self, Room},
     step::Stages,
 };
@@ -75,6 +75,7 @@ impl<'a, T: Scalar> SharedRoom<'a, T> {
     }
 
     /// The measured examples with their Fisher gradients.
+    #[inline(never)]
     fn measured(&self, measured: &Range<usize>) -> Samples<'a, T> {
         let part = |matrix: MatrixRef<'a, T>| {
             matrix.block(0..matrix.rows(), measured.clone()).unwrap_or(matrix.left(0))
@@ -182,15 +183,17 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
             Block::Full | Block::Uncorrelated => samples.measure_scalings(counted, layer, blend, scratch),
             Block::DiagonalInput => samples.measure_token_scalings(counted, layer, blend, scratch),
             Block::Diagonal => {
-                samples.measure_diagonal(counted, layer.scalings_mut().into_mut_slice(), blend, scratch);
+                samples.measure_diagonal(counted, layer.scaling_words(), blend, scratch);
             }
         }
     }
 
+    #[inline(never)]
     fn measure_mean_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize, blend: Blend<T>) {
         self.dense().measure_mean_gradient(counted, batch, blend);
     }
 
+    #[inline(never)]
     fn set_kronecker(&mut self) {
         self.dense().set_kronecker();
     }
@@ -219,21 +222,34 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         }
     }
 
+    #[inline(never)]
     fn refresh(&mut self, counted: &Counted<'_, T>, effort: &Effort<T>) -> Effect {
-        if self.is_full() {
-            return self.dense().refresh(counted, effort);
+        let full = self.is_full();
+        let layer = &mut LayerMut::over(self.convolution.shape(), self.state);
+        let in_flight = &mut InFlight {
+            weights: self.weights,
+            activations: &mut [],
+            gradients: &mut [],
+            fisher_gradients: &mut [],
+        };
+        let later = Later::new(counted.kernels(), self.scratch);
+        if full {
+            refresh(layer, in_flight, later, effort)
+        } else {
+            sides::refresh(layer, in_flight, later, effort)
         }
-        let Room { layer, in_flight, scratch, .. } = &mut self.dense();
-        sides::refresh(layer, in_flight, Later::new(counted.kernels(), scratch), effort)
     }
 
+    #[inline(never)]
     fn mean_scaling(&mut self) -> T {
-        self.dense().mean_scaling()
+        self.parts().0.mean_scaling()
     }
 
     /// Of a diagonal block such that their means by the shape are those of diag F and of 1.
+    #[inline(never)]
     fn traces(&mut self) -> (T, T) {
-        let (a, b) = self.dense().traces();
+        let (layer, ..) = self.parts();
+        let (a, b) = (layer.input_trace(), layer.output_factor().trace());
         let (seen, stored) = (self.shape(), self.convolution.shape());
         let each = |trace: T, seen: usize, stored: usize| {
             if seen == stored { trace } else { trace / T::from_usize(stored) * T::from_usize(seen) }
@@ -241,8 +257,9 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         (each(a, seen.columns(), stored.columns()), each(b, seen.rows(), stored.rows()))
     }
 
+    #[inline(never)]
     fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
-        let mut survey = self.dense().survey(counted, damping);
+        let mut survey = self.survey_of_layer(counted, damping);
         if !self.is_full() {
             survey.reach = self.reach(damping);
         }
@@ -253,32 +270,52 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         survey
     }
 
+    #[inline(never)]
     fn advance(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
-        if self.is_full() {
-            return self.dense().advance(counted, damping, plan);
+        let keep = plan.keep();
+        if keep < T::ONE {
+            self.decay(counted, keep);
         }
-        self.advance_other(counted, damping, plan);
+        self.accelerate(counted, damping, plan);
+        let (block, scale) = (self.convolution.block(), -plan.learning_rate);
+        let layer = &LayerMut::over(self.convolution.shape(), self.state);
+        sides::turn_back(layer, counted, block, scale, self.weights, self.scratch);
     }
 }
 
 impl<T: Scalar> SharedRoom<'_, T> {
-    /// [`advance`](Stages::advance) of a block that is not full: a function of its own, since its frame is large.
+    /// The layer's K, as the dense layer's stages take it.
+    fn gradient<'k>(layer: &LayerMut<'_, T>, mean_gradient: &'k [T]) -> Gradient<'k, T> {
+        let shape = layer.shape();
+        Gradient::Matrix(MatrixRef::over(mean_gradient, shape.rows(), shape.columns_held()))
+    }
+
     #[inline(never)]
-    fn advance_other(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
-        let (block, scales, mut plan) = (self.convolution.block(), self.convolution.channels(), *plan);
-        let Room { layer, in_flight, mean_gradient, scratch, .. } = &mut self.dense();
-        let weights = &mut *in_flight.weights;
-        let keep = T::ONE - plan.learning_rate * plan.weight_decay;
-        if block == Block::Diagonal && keep < T::ONE {
+    fn survey_of_layer(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
+        let layer = &mut LayerMut::over(self.convolution.shape(), self.state);
+        let gradient = Self::gradient(layer, self.mean_gradient);
+        precondition::survey(layer, counted, gradient, damping, self.weights, self.scratch)
+    }
+
+    /// W <- keep W, but for the bias.
+    #[inline(never)]
+    fn decay(&mut self, counted: &mut Counted<'_, T>, keep: T) {
+        let (block, scales) = (self.convolution.block(), self.convolution.channels());
+        if block == Block::Diagonal {
             // The shifts, which are biases, lie in no column of their own.
-            weights.iter_mut().take(scales).for_each(|scale| *scale *= keep);
-            counted.add(scales);
-            plan.weight_decay = T::ZERO;
+            self.weights.iter_mut().take(scales).for_each(|scale| *scale *= keep);
+            return counted.add(scales);
         }
-        let (m, n) = (layer.shape().rows(), layer.shape().columns_held());
-        let gradient = Gradient::Matrix(MatrixRef::over(mean_gradient, m, n));
-        accelerate(layer, counted, gradient, damping, &plan, weights, scratch);
-        sides::turn_back(layer, counted, block, -plan.learning_rate, weights, scratch);
+        let layer = &LayerMut::over(self.convolution.shape(), self.state);
+        precondition::decay(layer, counted, keep, self.weights, self.scratch);
+    }
+
+    /// velocity <- mu velocity + nu D.
+    #[inline(never)]
+    fn accelerate(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
+        let layer = &mut LayerMut::over(self.convolution.shape(), self.state);
+        let gradient = Self::gradient(layer, self.mean_gradient);
+        precondition::accelerate(layer, counted, gradient, damping, plan, self.weights, self.scratch);
     }
 }
 

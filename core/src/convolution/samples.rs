@@ -27,7 +27,7 @@ impl<T: Scalar> Samples<'_, T> {
 
     /// The samples of some examples.
     pub(super) fn of(&self, examples: Range<usize>) -> Range<usize> {
-        examples.start * self.walk.locations()..examples.end * self.walk.locations()
+        examples.start * self.walk.locations().count..examples.end * self.walk.locations().count
     }
 
     /// Blends mean_i sum_t a a^T into C_A, or the moment of the mean patches.
@@ -71,7 +71,7 @@ impl<T: Scalar> Samples<'_, T> {
         let (factor, bias) = (
             &mut layer.input_factor_mut(),
             match sharing {
-                Sharing::Expand => T::from_usize(self.walk.locations()),
+                Sharing::Expand => T::from_usize(self.walk.locations().count),
                 Sharing::Reduce => T::ONE,
             },
         );
@@ -83,7 +83,7 @@ impl<T: Scalar> Samples<'_, T> {
                 measure(factor, counted, samples, each, blend, read, scratch);
             }
             Sharing::Reduce => {
-                let taps = self.walk.patches.taps();
+                let taps = self.walk.patches().taps();
                 counted.add(self.of(0..examples).len() * taps * lines);
                 let each = each / T::from_usize(taps.max(1));
                 let read = |block, into: &mut [T]| self.walk.read_mean_points(self.images, block, into);
@@ -131,13 +131,12 @@ impl<T: Scalar> Samples<'_, T> {
         scratch: &mut [T],
     ) {
         let parameters = layer.shape().parameters();
-        let share = open(blend, layer.scalings_mut().as_mut_slice());
+        let share = open(blend, layer.scaling_words());
         let each = share / T::from_usize(self.examples().max(1));
         let Some((seen, rest)) = scratch.split_at_mut_checked(parameters) else { return };
         for example in 0..self.examples() {
             self.gradient_in_basis(counted, layer, self.of(example..example + 1), T::ONE, seen, rest);
-            let mut scalings = layer.scalings_mut();
-            let scalings = scalings.as_mut_slice().iter_mut();
+            let scalings = layer.scaling_words().iter_mut();
             scalings.zip(&*seen).for_each(|(s, k)| *s += each * (*k * *k));
         }
         counted.add(3 * parameters * self.examples());

@@ -12,19 +12,15 @@
 //! locations, wherever blocks end. *Cost*: n words a patch, a load and a store for each; a few divisions a row. *Failure*: none; what
 //! lies beyond a slice reads as zero and is not written.
 
-use super::axis::Axis;
+use super::{Convolution, Layout, axis::Axis};
 use crate::{MatrixMut, MatrixRef, Scalar};
 use core::ops::Range;
 
-/// One group of a convolution, worked out for walking.
+/// One group of a convolution. What a walk needs is worked out where it begins: this is copied often, and its size is stack.
+#[derive(Clone, Copy)]
 pub(crate) struct Walk<'c> {
-    pub(super) patches: Grid<'c>,
-    pub(super) outputs: Grid<'c>,
-    /// Positions along a row.
-    pub(super) width: usize,
-    /// T.
-    pub(super) locations: usize,
-    pub(super) bias: bool,
+    pub(super) convolution: &'c Convolution,
+    pub(super) group: usize,
 }
 
 /// An image, or a map, and the kernel under which its values are read.
@@ -34,6 +30,30 @@ pub(super) struct Grid<'c> {
     pub(super) channels: Range<usize>,
     /// Words between channels, rows and columns.
     pub(super) strides: [usize; 3],
+}
+
+/// The locations of a map, row after row.
+#[derive(Clone, Copy)]
+pub(super) struct Locations {
+    /// Positions along a row.
+    width: usize,
+    /// T.
+    pub(super) count: usize,
+}
+
+impl Locations {
+    /// Row and column.
+    pub(super) fn place(&self, location: usize) -> [usize; 2] {
+        let width = self.width.max(1);
+        [location / width, location % width]
+    }
+}
+
+/// What of a layer is read.
+#[derive(Clone, Copy)]
+enum Side {
+    Patches,
+    Outputs,
 }
 
 /// Samples that lie in one row of one example.
@@ -84,6 +104,12 @@ impl Window {
 pub(super) const ONE_VALUE: &[Axis; 2] = &[Axis::new(usize::MAX, 1); 2];
 
 impl Grid<'_> {
+    /// Where the first of the group's channels lies at a place of a map.
+    pub(super) fn at(&self, [row, column]: [usize; 2]) -> usize {
+        let [by_channel, by_row, by_column] = self.strides;
+        self.channels.start * by_channel + row * by_row + column * by_column
+    }
+
     pub(super) fn taps(&self) -> usize {
         let [rows, columns] = self.axes;
         rows.kernel() * columns.kernel()
@@ -145,42 +171,66 @@ impl Grid<'_> {
 impl Walk<'_> {
     /// n.
     pub(super) fn columns(&self) -> usize {
-        self.patches.words() + usize::from(self.bias)
+        self.convolution.patch_shape().columns()
     }
 
     /// m.
     pub(super) fn rows(&self) -> usize {
-        self.outputs.words()
+        self.convolution.patch_shape().rows()
     }
 
-    /// T.
-    pub(super) fn locations(&self) -> usize {
-        self.locations
+    /// Its locations.
+    pub(super) fn locations(&self) -> Locations {
+        let [rows, columns] = &self.convolution.axes;
+        let width = columns.positions();
+        Locations { width, count: rows.positions().saturating_mul(width) }
     }
 
-    /// Row and column of a location.
-    pub(super) fn place(&self, location: usize) -> [usize; 2] {
-        let width = self.width.max(1);
-        [location / width, location % width]
+    /// The image, under the kernel.
+    #[inline(always)]
+    pub(super) fn patches(&self) -> Grid<'_> {
+        let (axes, channels) = (&self.convolution.axes, self.convolution.channels);
+        let [rows, columns] = axes;
+        self.grid(axes, channels, [rows.length(), columns.length()])
     }
 
-    /// Where the first of the group's outputs at a location lies in a map.
-    pub(super) fn output_place(&self, location: usize) -> usize {
-        let ([row, column], [by_channel, by_row, by_column]) = (self.place(location), self.outputs.strides);
-        self.outputs.channels.start * by_channel + row * by_row + column * by_column
+    /// The map, value by value.
+    #[inline(always)]
+    pub(super) fn outputs(&self) -> Grid<'_> {
+        let [rows, columns] = &self.convolution.axes;
+        self.grid(ONE_VALUE, self.convolution.outputs, [rows.positions(), columns.positions()])
+    }
+
+    /// The grid of a side, and the words of a column.
+    fn side(&self, side: Side) -> (Grid<'_>, usize) {
+        match side {
+            Side::Patches => (self.patches(), self.columns()),
+            Side::Outputs => (self.outputs(), self.rows()),
+        }
+    }
+
+    #[inline(always)]
+    fn grid<'g>(&self, axes: &'g [Axis; 2], channels: usize, [height, width]: [usize; 2]) -> Grid<'g> {
+        let each = channels.checked_div(self.convolution.groups).unwrap_or(0);
+        let start = self.group.saturating_mul(each);
+        let strides = match self.convolution.layout {
+            Layout::ChannelsFirst => [height.saturating_mul(width), width, 1],
+            Layout::ChannelsLast => [1, width.saturating_mul(channels), channels],
+        };
+        Grid { axes, channels: start..start.saturating_add(each), strides }
     }
 
     /// Samples as segments, in their order.
     fn segments(&self, samples: Range<usize>) -> impl Iterator<Item = Segment> {
-        let (start, end, locations) = (samples.start, samples.end, self.locations.max(1));
+        let (start, end, locations) = (samples.start, samples.end, self.locations());
         let mut next = start;
         core::iter::from_fn(move || {
-            let (sample, [row, column]) = (next, self.place(next % locations));
-            let count = (end - sample).min(self.width.max(1) - column);
-            next = sample + count;
-            let example = sample / locations;
-            let segment = Segment { example, row, positions: column..column + count, first: sample - start };
-            (count > 0).then_some(segment)
+            let (sample, count) = (next, locations.count.max(1));
+            let [row, column] = locations.place(sample % count);
+            let length = (end - sample).min(locations.width.max(1) - column);
+            next = sample + length;
+            let (example, positions) = (sample / count, column..column + length);
+            (length > 0).then_some(Segment { example, row, positions, first: sample - start })
         })
     }
 
@@ -191,7 +241,7 @@ impl Walk<'_> {
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        self.read(&self.patches, images, samples, self.columns(), into);
+        self.read(Side::Patches, images, samples, into);
     }
 
     /// Writes the group's outputs of some samples, m words each.
@@ -201,19 +251,13 @@ impl Walk<'_> {
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        self.read(&self.outputs, maps, samples, self.rows(), into);
+        self.read(Side::Outputs, maps, samples, into);
     }
 
     /// A column longer than what lies under the kernel ends with a 1.
     #[inline(never)]
-    fn read<T: Scalar>(
-        &self,
-        grid: &Grid<'_>,
-        images: &MatrixRef<'_, T>,
-        samples: Range<usize>,
-        stride: usize,
-        into: &mut [T],
-    ) {
+    fn read<T: Scalar>(&self, side: Side, images: &MatrixRef<'_, T>, samples: Range<usize>, into: &mut [T]) {
+        let (grid, stride) = self.side(side);
         into.fill(T::ZERO);
         for segment in self.segments(samples) {
             let image = images.column(segment.example).unwrap_or_default();
@@ -231,9 +275,10 @@ impl Walk<'_> {
         samples: Range<usize>,
         images: &mut MatrixMut<'_, T>,
     ) {
+        let grid = self.patches();
         for segment in self.segments(samples) {
             let image = images.column_mut(segment.example).unwrap_or_default();
-            self.patches.each_window(&segment, self.patches.words(), |window| {
+            grid.each_window(&segment, grid.words(), |window| {
                 window.each(|place, column| {
                     if let (Some(into), Some(value)) = (image.get_mut(place), from.get(column)) {
                         *into += *value;
@@ -250,9 +295,10 @@ impl Walk<'_> {
         samples: Range<usize>,
         maps: &mut MatrixMut<'_, T>,
     ) {
+        let (grid, rows) = (self.outputs(), self.rows());
         for segment in self.segments(samples) {
             let map = maps.column_mut(segment.example).unwrap_or_default();
-            self.outputs.each_window(&segment, self.rows(), |window| {
+            grid.each_window(&segment, rows, |window| {
                 window.each(|place, column| {
                     if let (Some(into), Some(value)) = (map.get_mut(place), from.get(column)) {
                         *into = *value;
@@ -264,22 +310,24 @@ impl Walk<'_> {
 
     /// Writes the mean of an image's patches over all locations, n words.
     pub(super) fn read_mean_patch<T: Scalar>(&self, image: &[T], into: &mut [T]) {
-        let share = T::ONE / T::from_usize(self.locations);
-        self.read_sum(&self.patches, image, into);
+        let share = T::ONE / T::from_usize(self.locations().count);
+        self.read_sum(Side::Patches, image, into);
         into.iter_mut().for_each(|word| *word *= share);
-        if self.bias {
+        if self.convolution.bias {
             set_last(self.columns(), into);
         }
     }
 
     /// Writes the sum of the group's outputs over all locations, m words.
     pub(super) fn read_summed_outputs<T: Scalar>(&self, map: &[T], into: &mut [T]) {
-        self.read_sum(&self.outputs, map, into);
+        self.read_sum(Side::Outputs, map, into);
     }
 
-    fn read_sum<T: Scalar>(&self, grid: &Grid, image: &[T], into: &mut [T]) {
+    #[inline(never)]
+    fn read_sum<T: Scalar>(&self, side: Side, image: &[T], into: &mut [T]) {
+        let (grid, _) = self.side(side);
         into.fill(T::ZERO);
-        for segment in self.segments(0..self.locations) {
+        for segment in self.segments(0..self.locations().count) {
             // Columns no words apart are one.
             grid.each_window(&segment, 0, |window| {
                 window.each(|place, column| {
@@ -293,8 +341,7 @@ impl Walk<'_> {
 
     /// Pixels of an image.
     pub(super) fn pixels(&self) -> usize {
-        let [rows, columns] = self.patches.axes;
-        rows.length().saturating_mul(columns.length())
+        self.convolution.pixels()
     }
 
     /// Writes the group's channels at some pixels, c words each, times the root of the share of the kernel's points that meet a pixel
@@ -305,16 +352,17 @@ impl Walk<'_> {
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        let ([rows, columns], [by_channel, by_row, by_column]) = (self.patches.axes, self.patches.strides);
+        let grid = self.patches();
+        let ([rows, columns], [by_channel, ..]) = (grid.axes, grid.strides);
         let (pixels, width) = (self.pixels().max(1), columns.length().max(1));
-        let (channels, taps) = (&self.patches.channels, T::from_usize(self.patches.taps()));
+        let (channels, taps) = (&grid.channels, T::from_usize(grid.taps()));
         for (sample, into) in samples.zip(into.chunks_exact_mut(length(channels).max(1))) {
             let image = images.column(sample / pixels).unwrap_or_default();
             let (row, column) = (sample % pixels / width, sample % width);
             let share = (T::from_usize(rows.meetings(row) * columns.meetings(column)) / taps).sqrt();
-            for (into, channel) in into.iter_mut().zip(channels.clone()) {
-                let value = image.get(channel * by_channel + row * by_row + column * by_column);
-                *into = share * value.copied().unwrap_or(T::ZERO);
+            let values = image.get(grid.at([row, column])..).unwrap_or_default();
+            for (into, value) in into.iter_mut().zip(values.iter().step_by(by_channel.max(1))) {
+                *into = share * *value;
             }
         }
     }
@@ -327,21 +375,20 @@ impl Walk<'_> {
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        let ([rows, columns], [by_channel, by_row, by_column]) = (self.patches.axes, self.patches.strides);
-        let (taps, kernel, channels) =
-            (self.patches.taps().max(1), columns.kernel().max(1), &self.patches.channels);
-        let each = T::ONE / T::from_usize(self.locations.max(1));
+        let (grid, locations) = (self.patches(), self.locations());
+        let ([rows, columns], [by_channel, ..]) = (grid.axes, grid.strides);
+        let (taps, kernel, channels) = (grid.taps().max(1), columns.kernel().max(1), &grid.channels);
+        let each = T::ONE / T::from_usize(locations.count.max(1));
         for (sample, into) in samples.zip(into.chunks_exact_mut(length(channels).max(1))) {
             let image = images.column(sample / taps).unwrap_or_default();
             let (i, j) = (sample % taps / kernel, sample % kernel);
             into.fill(T::ZERO);
-            for location in 0..self.locations {
-                let [row, column] = self.place(location);
+            for location in 0..locations.count {
+                let [row, column] = locations.place(location);
                 let Some((row, column)) = rows.tap(row, i).zip(columns.tap(column, j)) else { continue };
-                for (into, channel) in into.iter_mut().zip(channels.clone()) {
-                    let value = image.get(channel * by_channel + row * by_row + column * by_column);
-                    *into += value.copied().unwrap_or(T::ZERO);
-                }
+                let values = image.get(grid.at([row, column])..).unwrap_or_default();
+                let values = values.iter().step_by(by_channel.max(1));
+                into.iter_mut().zip(values).for_each(|(into, value)| *into += *value);
             }
             into.iter_mut().for_each(|value| *value *= each);
         }

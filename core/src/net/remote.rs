@@ -85,11 +85,11 @@ pub(crate) fn step_checked<T: Scalar, B: Body<T>>(
     batch: usize,
 ) -> Result<Step<T>, Error> {
     body.forward(batch);
-    let loss = mean_loss(body, targets, batch);
+    let loss = mean_loss(body, &targets, batch);
     if !loss.is_finite() {
         return Ok(skip(progress, inputs, batch, loss, body.operations()));
     }
-    body.backward(targets, batch);
+    backward(body, &targets, batch);
     let (measured, measured_weight) = measure(body, config, progress, batch);
     let Progress { mean_loss, mean_loss_weight, .. } = *progress;
     progress.note_loss(loss, config.scalings.decay(batch));
@@ -101,15 +101,20 @@ pub(crate) fn step_checked<T: Scalar, B: Body<T>>(
         progress.mean_loss_weight = mean_loss_weight;
     }
     let reduction_ratio = match &taken {
-        Ok(taken) => adapt(body, config, progress, &mut operations, targets, batch, loss, taken.predicted),
+        Ok(taken) => adapt(body, config, progress, &mut operations, &targets, batch, loss, taken.predicted),
         Err(_) => None,
     };
     settle(progress, &taken, batch, operations, loss, reduction_ratio)
 }
 
 #[inline(never)]
-fn mean_loss<T: Scalar, B: Body<T>>(body: &mut B, targets: Targets<'_, T>, batch: usize) -> T {
-    body.loss(targets, batch) / T::from_usize(batch)
+fn mean_loss<T: Scalar, B: Body<T>>(body: &mut B, targets: &Targets<'_, T>, batch: usize) -> T {
+    body.loss(*targets, batch) / T::from_usize(batch)
+}
+
+#[inline(never)]
+fn backward<T: Scalar, B: Body<T>>(body: &mut B, targets: &Targets<'_, T>, batch: usize) {
+    body.backward(*targets, batch);
 }
 
 /// The end of a step whose forward pass was not finite.
@@ -154,7 +159,7 @@ fn adapt<T: Scalar, B: Body<T>>(
     config: &Config<T>,
     progress: &mut Progress<T>,
     operations: &mut u64,
-    targets: Targets<'_, T>,
+    targets: &Targets<'_, T>,
     batch: usize,
     loss: T,
     predicted: T,
