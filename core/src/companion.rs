@@ -130,7 +130,7 @@ impl<T: Scalar> Companion<'_, T> {
     }
 }
 
-/// What turns along with a side of a layer in a step: S, the velocity, the weights and what is in flight.
+/// What turns along with a side of a layer in a step, at most: S, the velocity, the weights and what is in flight.
 #[cfg(feature = "large")]
 pub(crate) type Companions<'a, T> = [Companion<'a, T>; 5];
 

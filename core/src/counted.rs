@@ -134,7 +134,9 @@ impl<'a, T: Scalar> Counted<'a, T> {
     ) {
         let (rows, terms) = (left.len() / columns.max(1), right.len() / columns.max(1));
         let (left, right) = (MatrixRef::over(left, rows, columns), MatrixRef::over(right, terms, columns));
-        self.product_right_transposed(MatrixMut::over(out, rows, terms), left, right, scale, keep);
+        self.add(2 * rows * columns * terms);
+        let out = MatrixMut::over(out, rows, terms);
+        self.kernels.get().product_right_transposed(out, left, right, scale, keep);
     }
 
     pub(crate) fn kernels(&self) -> Chosen<'a, T> {

@@ -18,6 +18,8 @@
 //! operations, a projection 2 N n^2, the care 4 n a rotation. *Failure*: none; values are gated before
 //! ([`guard`](crate::guard)), and a refresh that hits its cap leaves a valid basis.
 
+#[cfg(feature = "large")]
+use crate::turns::Waiting;
 use crate::{
     Blend, Error, MatrixMut, MatrixRef, Scalar,
     carve::cut,
@@ -28,8 +30,6 @@ use crate::{
     shape::{CURSORS, packed_words, packed_words_held},
     single::BATCHES,
 };
-#[cfg(feature = "large")]
-use crate::{companion::Companions, turns::Waiting};
 
 /// A factor, read-only: its views live as long as the layer is borrowed.
 #[derive(Clone, Copy, Debug)]
@@ -286,7 +286,7 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
     #[inline(never)]
     pub(crate) fn rotate_later(
         &mut self,
-        companions: &mut Companions<'_, T>,
+        companions: &mut [Companion<'_, T>],
         mut waiting: Waiting<'_, T>,
         threshold: T,
         budget: Budget,

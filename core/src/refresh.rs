@@ -222,7 +222,7 @@ fn turning<'x, T: Scalar>(
 
 /// One side, and what it adds to the effect.
 #[inline(never)]
-pub(crate) fn one_side<T: Scalar>(
+fn one_side<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
     later: Later<'_, T>,
@@ -240,7 +240,7 @@ pub(crate) fn one_side<T: Scalar>(
 #[inline(always)]
 pub(crate) fn rotate_side<T: Scalar>(
     factor: &mut FactorMut<'_, T>,
-    companions: &mut [Companion<'_, T>; 5],
+    companions: &mut [Companion<'_, T>],
     each: u64,
     mut later: Later<'_, T>,
     effort: &Effort<T>,
@@ -306,7 +306,7 @@ impl<'x, T: Scalar> Later<'x, T> {
     fn walk(
         &mut self,
         factor: &mut FactorMut<'_, T>,
-        companions: &mut [Companion<'_, T>; 5],
+        companions: &mut [Companion<'_, T>],
         threshold: T,
         budget: Budget,
     ) -> Walked {

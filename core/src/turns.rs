@@ -8,7 +8,7 @@
 
 use crate::{
     Kernels, Scalar,
-    companion::{Companion, Companions},
+    companion::{Companion, Companions, Turn},
     elementwise::Elementwise,
     factor::Basis,
     rotation::Rotation,
@@ -100,7 +100,7 @@ impl<'w, T: Scalar> Waiting<'w, T> {
     pub(crate) fn turn(
         &mut self,
         basis: &mut Basis<'_, T>,
-        companions: &mut Companions<'_, T>,
+        companions: &mut [Companion<'_, T>],
         (p, q): (usize, usize),
         rotation: &Rotation<T>,
     ) {
@@ -116,9 +116,11 @@ impl<'w, T: Scalar> Waiting<'w, T> {
     }
 
     /// Takes all turns that wait.
-    pub(crate) fn finish(&mut self, basis: &mut Basis<'_, T>, companions: &mut Companions<'_, T>) {
+    pub(crate) fn finish(&mut self, basis: &mut Basis<'_, T>, companions: &mut [Companion<'_, T>]) {
         let turns = self.turns.get(..self.count).unwrap_or_default();
-        let companions = companions.each_mut().map(Companion::reborrow);
+        let mut companions = companions.iter_mut().map(Companion::reborrow);
+        let empty = || Companion::rows(&mut [], 0, Turn::Linear);
+        let companions = core::array::from_fn(|_| companions.next().unwrap_or_else(empty));
         let list = TurnList { turns, basis: Some(basis.reborrow()), companions };
         self.kernels.elementwise(Elementwise::turn(list));
         self.count = 0;

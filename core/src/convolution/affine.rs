@@ -88,7 +88,7 @@ impl<T: Scalar> Samples<'_, T> {
     #[inline(never)]
     pub(super) fn sum_of_scales(&self, counted: &mut Counted<'_, T>, scale: T, out: &mut [T]) {
         out.fill(T::ZERO);
-        counted.add(3 * self.images.rows() * self.images.columns());
+        counted.add(3 * self.image_words());
         read_each_pair(self, |image, map| self.walk.add_scales(image, map, scale, out));
     }
 
@@ -102,8 +102,8 @@ impl<T: Scalar> Samples<'_, T> {
         scratch: &mut [T],
     ) {
         let Some(seen) = scratch.get_mut(..values.len()) else { return };
-        let each = open(blend, values) / T::from_usize(self.images.columns().max(1));
-        counted.add((3 * self.images.rows() + 3 * values.len()) * self.images.columns());
+        let each = open(blend, values) / T::from_usize(self.examples.max(1));
+        counted.add(3 * self.image_words() + 3 * values.len() * self.examples);
         read_each_pair(self, |image, map| {
             seen.fill(T::ZERO);
             self.walk.add_scales(image, map, T::ONE, seen);
@@ -126,10 +126,8 @@ impl<T: Scalar> Samples<'_, T> {
 
     /// The root mean square by which a change D of the parameters, held in p words, changes a pre-activation of these images.
     pub(super) fn change(&self, change: &[T]) -> T {
-        let squares = self
-            .images
-            .iter_columns()
-            .fold(T::ZERO, |sum, image| sum + self.walk.squared_change(image, change));
-        (squares / T::from_usize((self.images.rows() * self.images.columns()).max(1))).sqrt()
+        let squares =
+            self.iter_images().fold(T::ZERO, |sum, image| sum + self.walk.squared_change(image, change));
+        (squares / T::from_usize(self.image_words().max(1))).sqrt()
     }
 }

@@ -6,9 +6,11 @@
 
 use super::{
     ConvolutionLayer, ConvolutionNet, Sharing,
-    net::{Kind, Memory, Slot},
+    net::{Kind, Memory, Slot, of_examples},
     preconditioner::state_of,
     room::SharedRoom,
+    samples::Samples,
+    walk::Columns,
 };
 use crate::{
     Error, Fisher, Kernels, Loss, MatrixMut, MatrixRef, Scalar, Targets,
@@ -69,76 +71,98 @@ impl<T: Scalar> Network<'_, '_, T> {
     }
 
     /// Fills the gradients of one side in all layers, from the output down.
-    fn take_down(&mut self, mut source: Source<'_, T>, fisher: bool, examples: Range<usize>) {
-        let (batch, count) = (self.batch, examples.len());
-        if let Some(mut last) = self.memory.slots(batch).0.last() {
-            let words = last.words();
-            let outputs = take(&mut last.outputs);
-            let outputs = outputs.get(examples.start * words..examples.end * words).unwrap_or_default();
-            let gradients = last.side(fisher, count);
-            self.net.loss().gradients(&mut source, outputs, &examples, words, gradients);
-        }
+    #[inline(never)]
+    fn take_down(&mut self, source: Source<'_, T>, fisher: bool, examples: &Range<usize>) {
+        self.at_outputs(source, fisher, examples);
         for index in (0..self.net.layers().len()).rev() {
-            let (mut slots, scratch) = self.memory.slots(batch);
-            let mut below = if index > 0 { slots.nth(index - 1) } else { None };
-            let Some(mut slot) = slots.next() else { return };
-            let (words, convolution) = (slot.words(), slot.layer.convolution());
-            let range = examples.start * words..examples.end * words;
-            let (z, h, weights) =
-                (take(&mut slot.pre_activations), take(&mut slot.outputs), take(&mut slot.weights));
-            let (activation, kind) = (slot.layer.activation(), slot.layer.kind());
-            let (z, h) = (z.get(range.clone()).unwrap_or_default(), h.get(range).unwrap_or_default());
-            let gradients = slot.side(fisher, count);
-            self.kernels.through_activation(activation, gradients, z, h);
-            if let Some(below) = &mut below {
-                let width = convolution.input_words();
-                let images = take(&mut below.outputs);
-                let images = images.get(examples.start * width..examples.end * width).unwrap_or_default();
-                let images = MatrixRef::over(images, width, count);
-                let handed = below.side(fisher, count);
-                let out = MatrixMut::over(handed, width, count);
-                let gradients = MatrixRef::over(gradients, words, count);
-                match kind {
-                    Kind::Weights => {
-                        convolution.backward_counted(&mut self.counted, weights, gradients, out, scratch);
-                    }
-                    Kind::Pooling(pooling) => pooling.backward(convolution, images, gradients, out),
-                    Kind::Addition(_) => copy(gradients.as_slice(), handed),
-                }
-                // All layers above are done, and those that added the outputs below still have what they hand back.
-                for mut above in slots.filter(|above| above.layer.addition() == Some(index - 1)) {
-                    add(&mut self.counted, above.side(fisher, count), handed);
-                }
+            self.through_activation(index, fisher, examples);
+            if index > 0 {
+                self.hand_back(index, fisher, examples);
+                self.add_branches(index - 1, fisher, examples.len());
             }
         }
+    }
+
+    /// dL/dh of the last layer.
+    #[inline(never)]
+    fn at_outputs(&mut self, mut source: Source<'_, T>, fisher: bool, examples: &Range<usize>) {
+        let Some(mut last) = self.memory.slots(self.batch).0.last() else { return };
+        let words = last.words();
+        let outputs = take(&mut last.outputs);
+        let outputs = outputs.get(of_examples(words, examples)).unwrap_or_default();
+        let gradients = last.side(fisher, examples.len());
+        self.net.loss().gradients(&mut source, outputs, examples, words, gradients);
+    }
+
+    /// From dL/dh of a layer to its dL/dz.
+    #[inline(never)]
+    fn through_activation(&mut self, index: usize, fisher: bool, examples: &Range<usize>) {
+        let Some(mut slot) = self.memory.slots(self.batch).0.nth(index) else { return };
+        let range = of_examples(slot.words(), examples);
+        let (z, h) = (take(&mut slot.pre_activations), take(&mut slot.outputs));
+        let (z, h) = (z.get(range.clone()).unwrap_or_default(), h.get(range).unwrap_or_default());
+        let (activation, gradients) = (slot.layer.activation(), slot.side(fisher, examples.len()));
+        self.kernels.through_activation(activation, gradients, z, h);
+    }
+
+    /// From dL/dz of a layer to dL/dh of the one below.
+    #[inline(never)]
+    fn hand_back(&mut self, index: usize, fisher: bool, examples: &Range<usize>) {
+        let Some(way) = self.memory.downward(index, self.batch, fisher, examples) else { return };
+        let (convolution, count) = (way.layer.convolution(), examples.len());
+        let out = MatrixMut::over(way.handed, convolution.input_words(), count);
+        let gradients = MatrixRef::over(way.gradients, convolution.output_words(), count);
+        match way.layer.kind() {
+            Kind::Weights => {
+                convolution.backward_counted(&mut self.counted, way.weights, gradients, out, way.scratch);
+            }
+            Kind::Pooling(pooling) => {
+                let images = MatrixRef::over(way.images, convolution.input_words(), count);
+                pooling.backward(convolution, images, gradients, out);
+            }
+            Kind::Addition(_) => copy(way.gradients, way.handed),
+        }
+    }
+
+    /// Adds to dL/dh of a layer what the additions from it hand back: all layers above are done, and have it still.
+    #[inline(never)]
+    fn add_branches(&mut self, index: usize, fisher: bool, count: usize) {
+        let mut slots = self.memory.slots(self.batch).0;
+        let Some(mut slot) = slots.nth(index) else { return };
+        for mut above in slots.filter(|above| above.layer.addition() == Some(index)) {
+            add(&mut self.counted, above.side(fisher, count), slot.side(fisher, count));
+        }
+    }
+
+    /// z and h of one layer; whether all of z is finite.
+    #[inline(never)]
+    fn activate(&mut self, index: usize, batch: usize) -> bool {
+        let Some(way) = self.memory.upward(index, batch, self.inputs) else { return true };
+        let convolution = way.layer.convolution();
+        let images = MatrixRef::over(way.below, convolution.input_words(), batch);
+        match way.layer.kind() {
+            Kind::Weights => {
+                let z = MatrixMut::over(way.pre_activations, convolution.output_words(), batch);
+                convolution.forward_counted(&mut self.counted, way.weights, images, z, way.scratch);
+            }
+            Kind::Pooling(pooling) => {
+                let z = MatrixMut::over(way.pre_activations, convolution.output_words(), batch);
+                pooling.forward(convolution, images, z);
+            }
+            Kind::Addition(_) => {
+                copy(way.below, way.pre_activations);
+                add(&mut self.counted, way.added, way.pre_activations);
+            }
+        }
+        self.kernels.activate(way.layer.activation(), way.pre_activations, way.outputs)
     }
 }
 
 impl<T: Scalar> Body<T> for Network<'_, '_, T> {
     fn forward(&mut self, batch: usize) {
         self.finite = true;
-        for (index, layer) in self.net.layers().iter().enumerate() {
-            let (mut slots, scratch) = self.memory.slots(batch);
-            let (mut below, mut added): (&[T], &[T]) = (self.inputs, &[]);
-            for (place, slot) in slots.by_ref().take(index).enumerate() {
-                below = slot.outputs;
-                added = if layer.addition() == Some(place) { below } else { added };
-            }
-            let Some(slot) = slots.next() else { return };
-            let convolution = layer.convolution();
-            let images = MatrixRef::over(below, convolution.input_words(), batch);
-            let z = MatrixMut::over(slot.pre_activations, convolution.output_words(), batch);
-            match layer.kind() {
-                Kind::Weights => {
-                    convolution.forward_counted(&mut self.counted, slot.weights, images, z, scratch);
-                }
-                Kind::Pooling(pooling) => pooling.forward(convolution, images, z),
-                Kind::Addition(_) => {
-                    copy(below, slot.pre_activations);
-                    add(&mut self.counted, added, slot.pre_activations);
-                }
-            }
-            self.finite &= self.kernels.activate(layer.activation(), slot.pre_activations, slot.outputs);
+        for index in 0..self.net.layers().len() {
+            self.finite &= self.activate(index, batch);
         }
     }
 
@@ -150,13 +174,13 @@ impl<T: Scalar> Body<T> for Network<'_, '_, T> {
     }
 
     fn backward(&mut self, targets: Targets<'_, T>, batch: usize) {
-        self.take_down(Source::Targets(targets), false, 0..batch);
+        self.take_down(Source::Targets(targets), false, &(0..batch));
     }
 
     fn measure(&mut self, measured: &Range<usize>, stream: Option<Stream>) {
         self.measured = measured.clone();
         if let Some(stream) = stream {
-            self.take_down(Source::Sampled(stream), true, measured.clone());
+            self.take_down(Source::Sampled(stream), true, measured);
         }
     }
 
@@ -201,16 +225,15 @@ impl<T: Scalar> Rooms<T> for Network<'_, '_, T> {
             weights: part(weights).ok_or(missing)?,
             mean_gradient: part(mean_gradient).ok_or(missing)?,
             scratch,
-            convolution,
-            group,
+            samples: Samples {
+                walk: convolution.walk(group),
+                images: Columns::of(MatrixRef::over(images, convolution.input_words(), batch)),
+                gradients: Columns::of(MatrixRef::over(slot.gradients, words, batch)),
+                examples: batch,
+            },
+            fisher_gradients: (fisher != Fisher::Empirical)
+                .then(|| Columns::of(MatrixRef::over(fisher_gradients, words, columns))),
             sharing,
-            images: MatrixRef::over(images, convolution.input_words(), batch),
-            gradients: MatrixRef::over(slot.gradients, words, batch),
-            fisher_gradients: (fisher != Fisher::Empirical).then_some(MatrixRef::over(
-                fisher_gradients,
-                words,
-                columns,
-            )),
         })
     }
 
@@ -220,7 +243,8 @@ impl<T: Scalar> Rooms<T> for Network<'_, '_, T> {
 
     fn load(&mut self, pass: usize) -> Result<(), Error> {
         if self.fisher == Fisher::Exact {
-            self.take_down(Source::Exact(pass), true, self.measured.clone());
+            let measured = self.measured.clone();
+            self.take_down(Source::Exact(pass), true, &measured);
         }
         Ok(())
     }

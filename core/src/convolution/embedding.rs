@@ -96,8 +96,7 @@ pub(super) const fn comparisons(locations: u64) -> u64 {
 
 impl<T: Scalar> Samples<'_, T> {
     fn compare(&self, counted: &mut Counted<'_, T>) {
-        let pairs =
-            comparisons(self.walk.locations().count as u64).saturating_mul(self.images.columns() as u64);
+        let pairs = comparisons(self.walk.locations().count as u64).saturating_mul(self.examples as u64);
         counted.add(usize::try_from(pairs).unwrap_or(usize::MAX));
     }
 
@@ -111,9 +110,9 @@ impl<T: Scalar> Samples<'_, T> {
         values: &mut [T],
     ) {
         self.compare(counted);
-        let each = open(blend, values) / T::from_usize(self.images.columns().max(1));
+        let each = open(blend, values) / T::from_usize(self.examples.max(1));
         let share = T::ONE / T::from_usize(self.walk.locations().count.max(1));
-        for tokens in self.images.iter_columns() {
+        for tokens in self.iter_images() {
             for (location, token) in first_ones(tokens) {
                 let often = T::from_usize(count(tokens, location, token));
                 let moment = match sharing {
@@ -140,7 +139,7 @@ impl<T: Scalar> Samples<'_, T> {
         let (Some(sum), Some(seen)) = (cut(&mut scratch, rows), cut(&mut scratch, rows)) else { return };
         self.compare(counted);
         counted.add(layer.shape().parameters_held());
-        let each = open(blend, layer.scaling_words()) / T::from_usize(self.images.columns().max(1));
+        let each = open(blend, layer.scaling_words()) / T::from_usize(self.examples.max(1));
         read_each_pair(self, |tokens, map| {
             for (first, token) in first_ones(tokens) {
                 sum.fill(T::ZERO);
@@ -163,7 +162,7 @@ impl<T: Scalar> Samples<'_, T> {
     pub(super) fn sum_of_tokens(&self, counted: &mut Counted<'_, T>, scale: T, out: &mut [T]) {
         let rows = self.walk.rows();
         out.fill(T::ZERO);
-        counted.add(2 * rows * self.images.rows() * self.images.columns());
+        counted.add(2 * rows * self.image_words());
         read_each_pair(self, |tokens, map| {
             for (location, token) in tokens.iter().enumerate() {
                 let into = out.get_mut(range(rows, *token)).unwrap_or_default();
@@ -183,7 +182,7 @@ impl<T: Scalar> Samples<'_, T> {
         out: &mut [T],
         scratch: &mut [T],
     ) {
-        let (rows, samples) = (self.walk.rows(), self.images.rows() * self.images.columns());
+        let (rows, samples) = (self.walk.rows(), self.image_words());
         if samples >= layer.shape().columns_held() {
             self.sum_of_tokens(counted, scale, out);
             let Some(kept) = scratch.get_mut(..rows) else { return };
@@ -197,7 +196,7 @@ impl<T: Scalar> Samples<'_, T> {
         counted.add(2 * rows * samples);
         let tokens = |sample: usize| {
             let locations = self.walk.locations().count.max(1);
-            self.images.get(sample % locations, sample / locations).unwrap_or(T::ZERO)
+            self.image(sample / locations).get(sample % locations).copied().unwrap_or(T::ZERO)
         };
         for block in blocks(0..samples, scratch.len() / (2 * rows).max(1)) {
             let (count, mut rest) = (block.len(), &mut *scratch);

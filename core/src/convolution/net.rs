@@ -18,7 +18,7 @@ use crate::{
     carve::{Carver, cut},
     error::expect_length,
 };
-use core::borrow::Borrow;
+use core::{borrow::Borrow, ops::Range};
 
 /// A convolution, a pooling or a residual addition, and its activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,6 +320,36 @@ pub(super) struct Slot<'m, T> {
     pub(super) mean_gradient: &'m mut [T],
 }
 
+/// What one layer reads and writes on the way up.
+pub(super) struct Upward<'m, T> {
+    pub(super) layer: &'m ConvolutionLayer,
+    pub(super) weights: &'m [T],
+    pub(super) below: &'m [T],
+    /// What an addition adds to that.
+    pub(super) added: &'m [T],
+    pub(super) pre_activations: &'m mut [T],
+    pub(super) outputs: &'m mut [T],
+    pub(super) scratch: &'m mut [T],
+}
+
+/// What one layer reads and writes on the way down.
+pub(super) struct Downward<'m, T> {
+    pub(super) layer: &'m ConvolutionLayer,
+    pub(super) weights: &'m [T],
+    /// Of its pre-activations.
+    pub(super) gradients: &'m [T],
+    /// The outputs below.
+    pub(super) images: &'m [T],
+    /// Their gradients.
+    pub(super) handed: &'m mut [T],
+    pub(super) scratch: &'m mut [T],
+}
+
+/// The words of some examples, so many each.
+pub(super) fn of_examples(words: usize, examples: &Range<usize>) -> Range<usize> {
+    examples.start * words..examples.end * words
+}
+
 impl<'a, T: Scalar> Memory<'a, T> {
     pub(super) fn new(
         net: &ConvolutionNet<'a>,
@@ -347,6 +377,45 @@ impl<'a, T: Scalar> Memory<'a, T> {
 
     pub(super) fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// What a layer reads and writes on the way up.
+    #[inline(never)]
+    pub(super) fn upward<'m>(
+        &'m mut self,
+        index: usize,
+        batch: usize,
+        inputs: &'m [T],
+    ) -> Option<Upward<'m, T>> {
+        let addition = self.layers.get(index)?.addition();
+        let (mut slots, scratch) = self.slots(batch);
+        let (mut below, mut added): (&[T], &[T]) = (inputs, &[]);
+        for (place, slot) in slots.by_ref().take(index).enumerate() {
+            below = slot.outputs;
+            added = if addition == Some(place) { below } else { added };
+        }
+        let Slot { layer, weights, outputs, pre_activations, .. } = slots.next()?;
+        Some(Upward { layer, weights, below, added, pre_activations, outputs, scratch })
+    }
+
+    /// What a layer with another below reads and writes on the way down, for some of the examples.
+    #[inline(never)]
+    pub(super) fn downward(
+        &mut self,
+        index: usize,
+        batch: usize,
+        fisher: bool,
+        examples: &Range<usize>,
+    ) -> Option<Downward<'_, T>> {
+        let (mut slots, scratch) = self.slots(batch);
+        let below = slots.nth(index.checked_sub(1)?)?;
+        let Slot { layer, weights, gradients, fisher_gradients, .. } = slots.next()?;
+        let images = below.outputs.get(of_examples(layer.convolution.input_words(), examples))?;
+        let sides =
+            if fisher { (fisher_gradients, below.fisher_gradients) } else { (gradients, below.gradients) };
+        let gradients = sides.0.get(..layer.convolution.output_words() * examples.len())?;
+        let handed = sides.1.get_mut(..images.len())?;
+        Some(Downward { layer, weights, gradients, images, handed, scratch })
     }
 
     /// The slots of all layers for N examples, input to output, all borrowed at once, and the shared scratch.

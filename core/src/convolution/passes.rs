@@ -8,7 +8,11 @@
 //! *Cost*: 2 T m n operations an example, group and pass, in blocks of as many locations as the scratch holds, of one example or of
 //! several; forward and backward do not depend on how many these are. *Failure*: wrong lengths are errors before any write; values are not looked at.
 
-use super::{Block, Convolution, samples::Samples, walk::blocks};
+use super::{
+    Block, Convolution,
+    samples::Samples,
+    walk::{Columns, blocks},
+};
 use crate::{
     Error, Kernels, MatrixMut, MatrixRef, Scalar, carve::cut, error::expect_length, kernels::Counted,
 };
@@ -88,6 +92,7 @@ impl Convolution {
         Ok(())
     }
 
+    #[inline(never)]
     pub(crate) fn forward_counted<T: Scalar>(
         &self,
         counted: &mut Counted<'_, T>,
@@ -111,14 +116,14 @@ impl Convolution {
                 let (Some(patches), Some(z)) = (cut(&mut rest, n * count), cut(&mut rest, m * count)) else {
                     return;
                 };
-                walk.read_patches(&images, block.clone(), patches);
-                let a = MatrixRef::over(patches, n, count);
-                counted.product(MatrixMut::over(z, m, count), weights, a, T::ONE, T::ZERO);
+                walk.read_patches(&Columns::of(images), block.clone(), patches);
+                counted.multiply(z, weights, patches, count, false);
                 walk.write_outputs(z, block, &mut out);
             }
         }
     }
 
+    #[inline(never)]
     pub(crate) fn backward_counted<T: Scalar>(
         &self,
         counted: &mut Counted<'_, T>,
@@ -143,7 +148,7 @@ impl Convolution {
                 let (Some(patches), Some(g)) = (cut(&mut rest, n * count), cut(&mut rest, m * count)) else {
                     return;
                 };
-                walk.read_outputs(&gradients, block.clone(), g);
+                walk.read_outputs(&Columns::of(gradients), block.clone(), g);
                 counted.multiply(patches, weights, g, count, true);
                 walk.add_patches(patches, block, &mut out);
             }
@@ -160,7 +165,12 @@ impl Convolution {
     ) {
         let scale = T::ONE / T::from_usize(images.columns());
         for (group, out) in out.chunks_exact_mut(self.shape().parameters().max(1)).enumerate() {
-            let samples = Samples { walk: self.walk(group), images, gradients };
+            let samples = Samples {
+                walk: self.walk(group),
+                images: Columns::of(images),
+                gradients: Columns::of(gradients),
+                examples: images.columns(),
+            };
             match self.block() {
                 Block::Full | Block::Uncorrelated => {
                     samples.sum(counted, None, samples.of(0..images.columns()), scale, out, scratch);

@@ -9,7 +9,10 @@
 //! padding counts for nothing, and a window that sees only padding gives 0. *Invariant*: no state, no memory of the pass forward: the
 //! maximum is looked for again. *Cost*: one comparison or addition for each value under each window. *Failure*: none.
 
-use super::{Convolution, walk::Grid};
+use super::{
+    Convolution,
+    walk::{Grid, Walk},
+};
 use crate::{MatrixMut, MatrixRef, Scalar};
 
 /// What is taken of the values under a window.
@@ -25,6 +28,7 @@ pub enum Pooling {
 
 impl Pooling {
     /// The pooled values of every image, one a column; the geometry is depthwise.
+    #[inline(never)]
     pub(super) fn forward<T: Scalar>(
         self,
         windows: &Convolution,
@@ -53,6 +57,7 @@ impl Pooling {
     }
 
     /// dL/dx of every image from dL/dh.
+    #[inline(never)]
     pub(super) fn backward<T: Scalar>(
         self,
         windows: &Convolution,
@@ -62,40 +67,50 @@ impl Pooling {
     ) {
         out.as_mut_slice().fill(T::ZERO);
         for channel in 0..windows.group_count() {
-            let walk = windows.walk(channel);
-            let (window, outputs, locations) = (walk.patches(), walk.outputs(), walk.locations());
-            let columns = images.iter_columns().zip(gradients.iter_columns());
-            for ((image, map), below) in columns.zip(out.iter_columns_mut()) {
-                for location in 0..locations.count {
-                    let gradient = map.get(outputs.at(locations.place(location))).copied().unwrap_or(T::ZERO);
-                    let mut add = |index: usize, gradient: T| {
-                        if let Some(into) = below.get_mut(index) {
-                            *into += gradient;
-                        }
-                    };
-                    match self {
-                        Pooling::Max => {
-                            if let Some((place, _)) = largest(&window, image, locations.place(location)) {
-                                add(place, gradient);
-                            }
-                        }
-                        Pooling::Average => {
-                            let share = gradient
-                                / T::from_usize(sum(&window, image, locations.place(location)).1.max(1));
-                            window.each_tap(locations.place(location), |index| {
-                                if let Some(index) = index {
-                                    add(index, share);
-                                }
-                            });
-                        }
+            for example in 0..images.columns() {
+                let image = images.column(example).unwrap_or_default();
+                let map = gradients.column(example).unwrap_or_default();
+                let below = out.column_mut(example).unwrap_or_default();
+                self.hand_back(&windows.walk(channel), image, map, below);
+            }
+        }
+    }
+
+    /// dL/dx of one channel of an image.
+    #[inline(never)]
+    fn hand_back<T: Scalar>(self, walk: &Walk<'_>, image: &[T], map: &[T], below: &mut [T]) {
+        let (window, outputs, locations) = (walk.patches(), walk.outputs(), walk.locations());
+        for location in 0..locations.count {
+            let place = locations.place(location);
+            let gradient = map.get(outputs.at(place)).copied().unwrap_or(T::ZERO);
+            match self {
+                Pooling::Max => {
+                    let found = largest(&window, image, place);
+                    if let Some(into) = found.and_then(|(index, _)| below.get_mut(index)) {
+                        *into += gradient;
                     }
+                }
+                Pooling::Average => {
+                    let share = gradient / T::from_usize(sum(&window, image, place).1.max(1));
+                    spread(&window, place, share, below);
                 }
             }
         }
     }
 }
 
+/// Adds a share to every value under a window.
+#[inline(never)]
+fn spread<T: Scalar>(window: &Grid<'_>, place: [usize; 2], share: T, values: &mut [T]) {
+    window.each_tap(place, |index| {
+        if let Some(into) = index.and_then(|index| values.get_mut(index)) {
+            *into += share;
+        }
+    });
+}
+
 /// The first of the largest values under a window, and where it lies.
+#[inline(never)]
 fn largest<T: Scalar>(window: &Grid<'_>, image: &[T], place: [usize; 2]) -> Option<(usize, T)> {
     let mut found: Option<(usize, T)> = None;
     window.each_tap(place, |index| {
@@ -109,6 +124,7 @@ fn largest<T: Scalar>(window: &Grid<'_>, image: &[T], place: [usize; 2]) -> Opti
 }
 
 /// The sum of the values under a window, and how many there are.
+#[inline(never)]
 fn sum<T: Scalar>(window: &Grid<'_>, image: &[T], place: [usize; 2]) -> (T, usize) {
     let mut found = (T::ZERO, 0);
     window.each_tap(place, |index| {

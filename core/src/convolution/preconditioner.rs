@@ -7,7 +7,9 @@
 use super::{
     Convolution, Sharing,
     room::{SharedRoom, scratch_words},
+    samples::Samples,
     sides,
+    walk::Columns,
 };
 use crate::{
     Config, Error, Kernels, LayerMut, MatrixMut, MatrixRef, Outcome, Progress, Reference, Scalar,
@@ -241,12 +243,14 @@ impl<T: Scalar> Rooms<T> for GroupRooms<'_, T> {
             weights: &mut [],
             mean_gradient: self.mean_gradient,
             scratch: self.scratch,
-            convolution: self.convolution,
-            group,
-            sharing: self.sharing,
-            images: self.images,
-            gradients: self.gradients,
+            samples: Samples {
+                walk: self.convolution.walk(group),
+                images: Columns::of(self.images),
+                gradients: Columns::of(self.gradients),
+                examples: self.images.columns(),
+            },
             fisher_gradients: None,
+            sharing: self.sharing,
         })
     }
 

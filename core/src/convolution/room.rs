@@ -4,7 +4,12 @@
 //! read again in whatever basis there is. What knows nothing of locations is the dense [`Room`]'s. *Cost*: that of
 //! [`samples`](super::samples). *Failure*: as in the dense room.
 
-use super::{Block, Convolution, Sharing, samples::Samples, sides};
+use super::{
+    Block, Convolution, Sharing,
+    samples::Samples,
+    sides,
+    walk::{Columns, Side},
+};
 use crate::{
     Blend, LayerMut, MatrixRef, Reason, Scalar, Shape,
     damping::LayerDamping,
@@ -12,7 +17,7 @@ use crate::{
     kernels::Counted,
     marks::Marks,
     precondition::{self, Gradient, Plan, Survey},
-    refresh::{Effect, Effort, InFlight, Later, refresh},
+    refresh::{Effect, Effort, InFlight, Later},
     room::{self, Room},
     step::Stages,
 };
@@ -28,15 +33,11 @@ pub(super) struct SharedRoom<'a, T> {
     pub(super) mean_gradient: &'a mut [T],
     /// [`scratch_words`].
     pub(super) scratch: &'a mut [T],
-    pub(super) convolution: &'a Convolution,
-    pub(super) group: usize,
+    /// The examples, with the pre-activation gradients for the training targets.
+    pub(super) samples: Samples<'a, T>,
+    /// Those for the Fisher's targets, of the measured examples; none where these are the training targets.
+    pub(super) fisher_gradients: Option<Columns<'a, T>>,
     pub(super) sharing: Sharing,
-    /// One image a column.
-    pub(super) images: MatrixRef<'a, T>,
-    /// One map of pre-activation gradients a column, for the training targets.
-    pub(super) gradients: MatrixRef<'a, T>,
-    /// The same for the Fisher's targets, of the measured examples; none where these are the training targets.
-    pub(super) fisher_gradients: Option<MatrixRef<'a, T>>,
 }
 
 /// Words of scratch for one group with blocks of so many columns: 2 m n + 2 (m + n) columns, n + 2 m (columns + 1) where A is
@@ -51,10 +52,14 @@ pub(super) const fn scratch_words(shape: &Shape, columns: usize) -> usize {
 }
 
 impl<'a, T: Scalar> SharedRoom<'a, T> {
+    fn convolution(&self) -> &'a Convolution {
+        self.samples.walk.convolution
+    }
+
     /// A dense room that holds no part of the batch.
     fn dense(&mut self) -> Room<'_, T> {
         Room {
-            layer: LayerMut::over(self.convolution.shape(), self.state),
+            layer: LayerMut::over(self.convolution().shape(), self.state),
             in_flight: InFlight {
                 weights: self.weights,
                 activations: &mut [],
@@ -71,29 +76,29 @@ impl<'a, T: Scalar> SharedRoom<'a, T> {
 
     /// The layer, its K and its scratch, side by side.
     fn parts(&mut self) -> (LayerMut<'_, T>, &mut [T], &mut [T]) {
-        (LayerMut::over(self.convolution.shape(), self.state), self.mean_gradient, self.scratch)
+        (LayerMut::over(self.convolution().shape(), self.state), self.mean_gradient, self.scratch)
     }
 
     /// The measured examples with their Fisher gradients.
     #[inline(never)]
     fn measured(&self, measured: &Range<usize>) -> Samples<'a, T> {
-        let part = |matrix: MatrixRef<'a, T>| {
-            matrix.block(0..matrix.rows(), measured.clone()).unwrap_or(matrix.left(0))
-        };
-        let walk = self.convolution.walk(self.group);
-        let gradients = self.fisher_gradients.unwrap_or_else(|| part(self.gradients));
-        Samples { walk, images: part(self.images), gradients }
+        let Samples { walk, images, gradients, .. } = self.samples;
+        Samples {
+            walk,
+            images: images.skip(measured.start),
+            gradients: self.fisher_gradients.unwrap_or_else(|| gradients.skip(measured.start)),
+            examples: measured.len(),
+        }
     }
 
     fn is_full(&self) -> bool {
-        self.convolution.shape().is_full()
+        self.convolution().shape().is_full()
     }
 
     /// The reach of D: of a diagonal block, what it does to the pre-activations of this batch.
     #[inline(never)]
     fn reach(&mut self, damping: LayerDamping<T>) -> T {
-        let walk = self.convolution.walk(self.group);
-        let (block, images, gradients) = (self.convolution.block(), self.images, self.gradients);
+        let (block, samples) = (self.convolution().block(), self.samples);
         let (layer, mean_gradient, scratch) = self.parts();
         if block != Block::Diagonal {
             return sides::reach(&layer, mean_gradient, damping, scratch);
@@ -103,17 +108,17 @@ impl<'a, T: Scalar> SharedRoom<'a, T> {
         for (index, (k, d)) in mean_gradient.iter().zip(&mut *change).enumerate() {
             sides::divide(&denominators, index, slice::from_ref(k), slice::from_mut(d));
         }
-        Samples { walk, images, gradients }.change(change)
+        samples.change(change)
     }
 
     fn root_of_locations(&self) -> T {
-        T::from_usize(self.convolution.locations()).sqrt()
+        T::from_usize(self.convolution().locations()).sqrt()
     }
 }
 
 impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     fn shape(&self) -> Shape {
-        self.convolution.seen_shape()
+        self.convolution().seen_shape()
     }
 
     fn marks(&mut self) -> Marks<'_, T> {
@@ -124,18 +129,23 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     #[inline(never)]
     fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason> {
         // All groups have one shape, and the first looks at their images together.
-        if self.group > 0 {
+        if self.samples.walk.group > 0 {
             return Ok(());
         }
         let limit = guard::limit::<T>(&self.shape(), batch) / self.root_of_locations();
-        let fisher = self.fisher_gradients.unwrap_or(self.gradients.left(0));
+        let Samples { walk, images, gradients, examples } = self.samples;
         // Tokens have been looked at, and no power of them is taken.
-        let tokens = self.convolution.block() == Block::DiagonalInput;
-        let images = if tokens { self.images.left(0) } else { self.images };
-        let arguments = [("images", images), ("gradients", self.gradients), ("Fisher gradients", fisher)];
-        for (argument, matrix) in arguments {
-            for (column, values) in matrix.iter_columns().enumerate() {
-                room::gate(layer, argument, column * matrix.rows(), values, limit)?;
+        let tokens = self.convolution().block() == Block::DiagonalInput;
+        let (none, maps) = (gradients.skip(examples), walk.words(Side::Outputs));
+        let fisher = self.fisher_gradients.unwrap_or(none);
+        let arguments = [
+            ("images", images, if tokens { 0 } else { examples }, walk.words(Side::Patches)),
+            ("gradients", gradients, examples, maps),
+            ("Fisher gradients", fisher, fisher.count(), maps),
+        ];
+        for (argument, columns, count, words) in arguments {
+            for column in 0..count {
+                room::gate(layer, argument, column * words, columns.column(column, words), limit)?;
             }
         }
         Ok(())
@@ -148,8 +158,9 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     #[inline(never)]
     fn measure_input(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        let (sharing, block) = (self.sharing, self.convolution.block());
-        let (layer, _, scratch) = &mut self.parts();
+        let (sharing, block) = (self.sharing, self.convolution().block());
+        let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
+        let scratch = &mut *self.scratch;
         match block {
             Block::Full => {
                 samples.measure_input(counted, &mut layer.input_factor_mut(), sharing, blend, scratch);
@@ -166,8 +177,9 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     #[inline(never)]
     fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        let (sharing, block) = (self.sharing, self.convolution.block());
-        let (layer, _, scratch) = &mut self.parts();
+        let (sharing, block) = (self.sharing, self.convolution().block());
+        let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
+        let scratch = &mut *self.scratch;
         if block == Block::Diagonal {
             return samples.measure_block(counted, layer, blend, scratch);
         }
@@ -177,8 +189,9 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     #[inline(never)]
     fn measure_scalings(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let samples = self.measured(measured);
-        let block = self.convolution.block();
-        let (layer, _, scratch) = &mut self.parts();
+        let block = self.convolution().block();
+        let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
+        let scratch = &mut *self.scratch;
         match block {
             Block::Full | Block::Uncorrelated => samples.measure_scalings(counted, layer, blend, scratch),
             Block::DiagonalInput => samples.measure_token_scalings(counted, layer, blend, scratch),
@@ -200,11 +213,10 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
 
     #[inline(never)]
     fn form_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
-        let walk = self.convolution.walk(self.group);
-        let samples = Samples { walk, images: self.images, gradients: self.gradients };
+        let samples = self.samples;
         let scale = T::ONE / T::from_usize(batch);
-        let block = self.convolution.block();
-        counted.add(reach_operations(self.convolution, batch));
+        let block = self.convolution().block();
+        counted.add(reach_operations(self.convolution(), batch));
         let (layer, mean_gradient, scratch) = self.parts();
         match block {
             Block::Full | Block::Uncorrelated => {
@@ -222,22 +234,9 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         }
     }
 
-    #[inline(never)]
     fn refresh(&mut self, counted: &Counted<'_, T>, effort: &Effort<T>) -> Effect {
-        let full = self.is_full();
-        let layer = &mut LayerMut::over(self.convolution.shape(), self.state);
-        let in_flight = &mut InFlight {
-            weights: self.weights,
-            activations: &mut [],
-            gradients: &mut [],
-            fisher_gradients: &mut [],
-        };
-        let later = Later::new(counted.kernels(), self.scratch);
-        if full {
-            refresh(layer, in_flight, later, effort)
-        } else {
-            sides::refresh(layer, in_flight, later, effort)
-        }
+        let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
+        sides::refresh(layer, Later::new(counted.kernels(), self.scratch), effort)
     }
 
     #[inline(never)]
@@ -250,7 +249,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     fn traces(&mut self) -> (T, T) {
         let (layer, ..) = self.parts();
         let (a, b) = (layer.input_trace(), layer.output_factor().trace());
-        let (seen, stored) = (self.shape(), self.convolution.shape());
+        let (seen, stored) = (self.shape(), self.convolution().shape());
         let each = |trace: T, seen: usize, stored: usize| {
             if seen == stored { trace } else { trace / T::from_usize(stored) * T::from_usize(seen) }
         };
@@ -263,7 +262,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         if !self.is_full() {
             survey.reach = self.reach(damping);
         }
-        if self.sharing == Sharing::Expand && self.convolution.block() != Block::Diagonal {
+        if self.sharing == Sharing::Expand && self.convolution().block() != Block::Diagonal {
             // A is a sum over locations, and a pre-activation belongs to one of them.
             survey.reach /= self.root_of_locations();
         }
@@ -277,8 +276,8 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
             self.decay(counted, keep);
         }
         self.accelerate(counted, damping, plan);
-        let (block, scale) = (self.convolution.block(), -plan.learning_rate);
-        let layer = &LayerMut::over(self.convolution.shape(), self.state);
+        let (block, scale) = (self.convolution().block(), -plan.learning_rate);
+        let layer = &LayerMut::over(self.convolution().shape(), self.state);
         sides::turn_back(layer, counted, block, scale, self.weights, self.scratch);
     }
 }
@@ -292,7 +291,7 @@ impl<T: Scalar> SharedRoom<'_, T> {
 
     #[inline(never)]
     fn survey_of_layer(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
-        let layer = &mut LayerMut::over(self.convolution.shape(), self.state);
+        let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
         let gradient = Self::gradient(layer, self.mean_gradient);
         precondition::survey(layer, counted, gradient, damping, self.weights, self.scratch)
     }
@@ -300,20 +299,20 @@ impl<T: Scalar> SharedRoom<'_, T> {
     /// W <- keep W, but for the bias.
     #[inline(never)]
     fn decay(&mut self, counted: &mut Counted<'_, T>, keep: T) {
-        let (block, scales) = (self.convolution.block(), self.convolution.channels());
+        let (block, scales) = (self.convolution().block(), self.convolution().channels());
         if block == Block::Diagonal {
             // The shifts, which are biases, lie in no column of their own.
             self.weights.iter_mut().take(scales).for_each(|scale| *scale *= keep);
             return counted.add(scales);
         }
-        let layer = &LayerMut::over(self.convolution.shape(), self.state);
+        let layer = &LayerMut::over(self.convolution().shape(), self.state);
         precondition::decay(layer, counted, keep, self.weights, self.scratch);
     }
 
     /// velocity <- mu velocity + nu D.
     #[inline(never)]
     fn accelerate(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {
-        let layer = &mut LayerMut::over(self.convolution.shape(), self.state);
+        let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
         let gradient = Self::gradient(layer, self.mean_gradient);
         precondition::accelerate(layer, counted, gradient, damping, plan, self.weights, self.scratch);
     }

@@ -8,21 +8,39 @@ use super::{
     Sharing,
     moments::{measure, open},
     sides::turn_inputs,
-    walk::{Walk, blocks},
+    walk::{Columns, Side, Walk, blocks},
 };
-use crate::{Blend, LayerMut, MatrixRef, Scalar, Shape, carve::cut, factor::FactorMut, kernels::Counted};
+use crate::{Blend, LayerMut, Scalar, Shape, carve::cut, factor::FactorMut, kernels::Counted};
 use core::ops::Range;
 
 /// Images and gradients, one example a column, and the walk over them. Sample e T + t is location t of example e.
+#[derive(Clone, Copy)]
 pub(super) struct Samples<'a, T> {
     pub(super) walk: Walk<'a>,
-    pub(super) images: MatrixRef<'a, T>,
-    pub(super) gradients: MatrixRef<'a, T>,
+    pub(super) images: Columns<'a, T>,
+    pub(super) gradients: Columns<'a, T>,
+    pub(super) examples: usize,
 }
 
 impl<T: Scalar> Samples<'_, T> {
-    fn examples(&self) -> usize {
-        self.images.columns()
+    /// The image of an example.
+    pub(super) fn image(&self, example: usize) -> &[T] {
+        self.images.column(example, self.walk.words(Side::Patches))
+    }
+
+    /// The gradients of an example's pre-activations.
+    fn map(&self, example: usize) -> &[T] {
+        self.gradients.column(example, self.walk.words(Side::Outputs))
+    }
+
+    /// The words of all images.
+    pub(super) fn image_words(&self) -> usize {
+        self.walk.words(Side::Patches) * self.examples
+    }
+
+    /// The images, one example after another.
+    pub(super) fn iter_images(&self) -> impl Iterator<Item = &[T]> {
+        (0..self.examples).map(|example| self.image(example))
     }
 
     /// The samples of some examples.
@@ -39,19 +57,21 @@ impl<T: Scalar> Samples<'_, T> {
         blend: Blend<T>,
         scratch: &mut [T],
     ) {
-        let each = T::ONE / T::from_usize(self.examples().max(1));
+        let each = T::ONE / T::from_usize(self.examples.max(1));
         match sharing {
             Sharing::Expand => {
-                let samples = self.of(0..self.examples()).len();
+                let samples = self.of(0..self.examples).len();
                 let read = |block, into: &mut [T]| self.walk.read_patches(&self.images, block, into);
                 measure(factor, counted, samples, each, blend, read, scratch);
             }
             Sharing::Reduce => {
-                counted.add(self.of(0..self.examples()).len() * self.walk.columns());
+                counted.add(self.of(0..self.examples).len() * self.walk.columns());
                 let read = |block, into: &mut [T]| {
-                    read_each(self.images, block, into, |image, into| self.walk.read_mean_patch(image, into));
+                    read_each(block, into, |example, into| {
+                        self.walk.read_mean_patch(self.image(example), into)
+                    });
                 };
-                measure(factor, counted, self.examples(), each, blend, read, scratch);
+                measure(factor, counted, self.examples, each, blend, read, scratch);
             }
         }
     }
@@ -66,7 +86,7 @@ impl<T: Scalar> Samples<'_, T> {
         blend: Blend<T>,
         scratch: &mut [T],
     ) {
-        let (lines, examples) = (layer.shape().lines(), self.examples());
+        let (lines, examples) = (layer.shape().lines(), self.examples);
         let each = T::ONE / T::from_usize(examples.max(1));
         let (factor, bias) = (
             &mut layer.input_factor_mut(),
@@ -79,14 +99,14 @@ impl<T: Scalar> Samples<'_, T> {
             Sharing::Expand => {
                 let samples = examples * self.walk.pixels();
                 counted.add(samples * lines);
-                let read = |block, into: &mut [T]| self.walk.read_pixels(self.images, block, into);
+                let read = |block, into: &mut [T]| self.walk.read_pixels(&self.images, block, into);
                 measure(factor, counted, samples, each, blend, read, scratch);
             }
             Sharing::Reduce => {
                 let taps = self.walk.patches().taps();
                 counted.add(self.of(0..examples).len() * taps * lines);
                 let each = each / T::from_usize(taps.max(1));
-                let read = |block, into: &mut [T]| self.walk.read_mean_points(self.images, block, into);
+                let read = |block, into: &mut [T]| self.walk.read_mean_points(&self.images, block, into);
                 measure(factor, counted, examples * taps, each, blend, read, scratch);
             }
         }
@@ -102,7 +122,7 @@ impl<T: Scalar> Samples<'_, T> {
         blend: Blend<T>,
         scratch: &mut [T],
     ) {
-        let samples = self.of(0..self.examples()).len();
+        let samples = self.of(0..self.examples).len();
         match sharing {
             Sharing::Expand => {
                 let each = T::ONE / T::from_usize(samples.max(1));
@@ -111,13 +131,13 @@ impl<T: Scalar> Samples<'_, T> {
             }
             Sharing::Reduce => {
                 counted.add(samples * self.walk.rows());
-                let each = T::ONE / T::from_usize(self.examples().max(1));
+                let each = T::ONE / T::from_usize(self.examples.max(1));
                 let read = |block, into: &mut [T]| {
-                    read_each(self.gradients, block, into, |map, into| {
-                        self.walk.read_summed_outputs(map, into);
+                    read_each(block, into, |example, into| {
+                        self.walk.read_summed_outputs(self.map(example), into);
                     });
                 };
-                measure(factor, counted, self.examples(), each, blend, read, scratch);
+                measure(factor, counted, self.examples, each, blend, read, scratch);
             }
         }
     }
@@ -132,14 +152,14 @@ impl<T: Scalar> Samples<'_, T> {
     ) {
         let parameters = layer.shape().parameters();
         let share = open(blend, layer.scaling_words());
-        let each = share / T::from_usize(self.examples().max(1));
+        let each = share / T::from_usize(self.examples.max(1));
         let Some((seen, rest)) = scratch.split_at_mut_checked(parameters) else { return };
-        for example in 0..self.examples() {
+        for example in 0..self.examples {
             self.gradient_in_basis(counted, layer, self.of(example..example + 1), T::ONE, seen, rest);
             let scalings = layer.scaling_words().iter_mut();
             scalings.zip(&*seen).for_each(|(s, k)| *s += each * (*k * *k));
         }
-        counted.add(3 * parameters * self.examples());
+        counted.add(3 * parameters * self.examples);
     }
 
     /// out = scale U_B^T [sum g a^T] U_A, m x n: the samples are projected, or the sum is turned, whichever is less work.
@@ -250,18 +270,11 @@ pub(super) fn inputs_in_basis(shape: &Shape) -> usize {
 
 /// Reads an image and a map of every example.
 pub(super) fn read_each_pair<T: Scalar>(samples: &Samples<'_, T>, mut read: impl FnMut(&[T], &[T])) {
-    let pairs = samples.images.iter_columns().zip(samples.gradients.iter_columns());
-    pairs.for_each(|(image, map)| read(image, map));
+    (0..samples.examples).for_each(|example| read(samples.image(example), samples.map(example)));
 }
 
 /// Reads a column for each of these examples.
-fn read_each<T: Scalar>(
-    matrix: MatrixRef<'_, T>,
-    examples: Range<usize>,
-    into: &mut [T],
-    read: impl Fn(&[T], &mut [T]),
-) {
+fn read_each<T: Scalar>(examples: Range<usize>, into: &mut [T], read: impl Fn(usize, &mut [T])) {
     let size = into.len() / examples.len().max(1);
-    let columns = examples.zip(into.chunks_exact_mut(size.max(1)));
-    columns.for_each(|(example, into)| read(matrix.column(example).unwrap_or_default(), into));
+    examples.zip(into.chunks_exact_mut(size.max(1))).for_each(|(example, into)| read(example, into));
 }

@@ -11,10 +11,11 @@ use crate::{
     LayerMut, MatrixMut, MatrixRef, Scalar,
     carve::cut,
     damping::{Denominators, LayerDamping},
+    factor::FactorMut,
     jacobi::{Companion, Turn},
     kernels::{Counted, dot, rescale},
     layer::{Parts, Values},
-    refresh::{Effect, Effort, InFlight, Later, Side, one_rotation, one_side, rotate_side},
+    refresh::{Effect, Effort, Later, Side, one_rotation, rotate_side},
 };
 
 /// out = X U_A, for so many rows of n columns each.
@@ -69,36 +70,56 @@ fn in_basis<'x, T: Scalar>(
     Some((x, out))
 }
 
-/// [`refresh`](crate::refresh::refresh) for such a block.
+/// [`refresh`](crate::refresh::refresh) in parameter coordinates, of a block of any kind: S and the velocity turn along, and nothing
+/// else is held in the bases.
 #[inline(never)]
 pub(super) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
-    in_flight: &mut InFlight<'_, T>,
     mut later: Later<'_, T>,
     effort: &Effort<T>,
 ) -> Effect {
     let mut effect = Effect { rotations: 0, operations: 0, failed: false };
-    if !layer.factors_are_sound() {
+    if layer.factors_are_sound() {
+        one_side(layer, Side::Input, later.reborrow(), effort, &mut effect);
+        one_side(layer, Side::Output, later, effort, &mut effect);
+    } else {
         layer.marks().forget_factors();
         effect.failed = true;
-        return effect;
     }
-    let (stride, lines) = (layer.shape().rows() * layer.shape().points(), layer.shape().lines());
-    let Parts { mut input_factor, scalings, velocity, .. } = layer.parts_mut();
-    // The words beyond the last line have no partner, and no rotation reaches them.
-    let companions = &mut [
-        Companion::columns(scalings, stride, Turn::Moments),
-        Companion::columns(velocity, stride, Turn::Linear),
-        Companion::columns(&mut [], 0, Turn::Linear),
-        Companion::columns(&mut [], 0, Turn::Linear),
-        Companion::columns(&mut [], 0, Turn::Linear),
-    ];
-    if lines > 0 {
-        let each = one_rotation(lines, stride, 1, 0);
-        rotate_side(&mut input_factor, companions, each, later.reborrow(), effort, &mut effect);
-    }
-    one_side(layer, in_flight, later, Side::Output, effort, &mut effect);
     effect
+}
+
+/// A factor, S and the velocity, and the operations of a rotation.
+struct Turning<'x, T> {
+    factor: FactorMut<'x, T>,
+    companions: [Companion<'x, T>; 2],
+    each: u64,
+}
+
+#[inline(never)]
+fn turning<'x, T: Scalar>(layer: &'x mut LayerMut<'_, T>, side: Side) -> Turning<'x, T> {
+    let (m, n, points) = (layer.shape().rows(), layer.shape().columns_held(), layer.shape().points());
+    let Parts { input_factor, output_factor, scalings, velocity } = layer.parts_mut();
+    // The words beyond the last line have no partner, and no rotation reaches them.
+    let (factor, stride, input) = match side {
+        Side::Input => (input_factor, m * points, true),
+        Side::Output => (output_factor, m, false),
+    };
+    let each = one_rotation(factor.size(), if input { stride } else { n }, 1, 0);
+    let line = |data, turn| Companion::new(data, stride, input, turn);
+    Turning { factor, companions: [line(scalings, Turn::Moments), line(velocity, Turn::Linear)], each }
+}
+
+#[inline(never)]
+fn one_side<T: Scalar>(
+    layer: &mut LayerMut<'_, T>,
+    side: Side,
+    later: Later<'_, T>,
+    effort: &Effort<T>,
+    effect: &mut Effect,
+) {
+    let Turning { factor, companions, each } = &mut turning(layer, side);
+    rotate_side(factor, companions, *each, later, effort, effect);
 }
 
 /// sqrt(sum a_j D_ij^2 / m) with a = diag A in its basis. `scratch`: m words.

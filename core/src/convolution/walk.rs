@@ -49,9 +49,38 @@ impl Locations {
     }
 }
 
+/// Images or maps, so many words apart: a matrix without the sizes, which the geometry has.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<'a, T> {
+    values: &'a [T],
+    stride: usize,
+}
+
+impl<'a, T: Scalar> Columns<'a, T> {
+    pub(super) fn of(matrix: MatrixRef<'a, T>) -> Self {
+        Self { values: matrix.as_slice(), stride: matrix.stride() }
+    }
+
+    /// How many there are, of columns that follow one another.
+    pub(super) fn count(&self) -> usize {
+        self.values.len().checked_div(self.stride).unwrap_or(0)
+    }
+
+    /// Those from an example on.
+    pub(super) fn skip(self, examples: usize) -> Self {
+        Self { values: self.values.get(examples * self.stride..).unwrap_or_default(), ..self }
+    }
+
+    /// One of so many words.
+    pub(super) fn column(&self, example: usize, words: usize) -> &'a [T] {
+        let from = self.values.get(example * self.stride..).unwrap_or_default();
+        from.get(..words).unwrap_or(from)
+    }
+}
+
 /// What of a layer is read.
 #[derive(Clone, Copy)]
-enum Side {
+pub(super) enum Side {
     Patches,
     Outputs,
 }
@@ -83,16 +112,20 @@ struct Steps {
 }
 
 impl Window {
-    /// Visits every value's place in the image and in the block.
-    #[inline(always)]
-    fn each(&self, mut visit: impl FnMut(usize, usize)) {
+    /// From the image into the block, or back; in the place of what is there, or added to it. A function of its own, so that its
+    /// frame is gone when the next window is worked out.
+    #[inline(never)]
+    fn transfer<T: Scalar, const BACK: bool, const ADD: bool>(&self, from: &[T], into: &mut [T]) {
         let (mut image, mut column) = (self.image, self.column);
         for _ in 0..self.outer.count {
-            let (mut from, mut into) = (image, column);
+            let (mut place, mut word) = (image, column);
             for _ in 0..self.inner.count {
-                visit(from, into);
-                from += self.inner.image;
-                into += self.inner.column;
+                let (source, target) = if BACK { (word, place) } else { (place, word) };
+                if let (Some(value), Some(into)) = (from.get(source), into.get_mut(target)) {
+                    *into = if ADD { *into + *value } else { *value };
+                }
+                place += self.inner.image;
+                word += self.inner.column;
             }
             image += self.outer.image;
             column += self.outer.column;
@@ -201,6 +234,14 @@ impl Walk<'_> {
         self.grid(ONE_VALUE, self.convolution.outputs, [rows.positions(), columns.positions()])
     }
 
+    /// The words of an image, or of a map.
+    pub(super) fn words(&self, side: Side) -> usize {
+        match side {
+            Side::Patches => self.convolution.input_words(),
+            Side::Outputs => self.convolution.output_words(),
+        }
+    }
+
     /// The grid of a side, and the words of a column.
     fn side(&self, side: Side) -> (Grid<'_>, usize) {
         match side {
@@ -237,7 +278,7 @@ impl Walk<'_> {
     /// Writes the patches of some samples, n words each.
     pub(super) fn read_patches<T: Scalar>(
         &self,
-        images: &MatrixRef<'_, T>,
+        images: &Columns<'_, T>,
         samples: Range<usize>,
         into: &mut [T],
     ) {
@@ -247,7 +288,7 @@ impl Walk<'_> {
     /// Writes the group's outputs of some samples, m words each.
     pub(super) fn read_outputs<T: Scalar>(
         &self,
-        maps: &MatrixRef<'_, T>,
+        maps: &Columns<'_, T>,
         samples: Range<usize>,
         into: &mut [T],
     ) {
@@ -256,12 +297,14 @@ impl Walk<'_> {
 
     /// A column longer than what lies under the kernel ends with a 1.
     #[inline(never)]
-    fn read<T: Scalar>(&self, side: Side, images: &MatrixRef<'_, T>, samples: Range<usize>, into: &mut [T]) {
+    fn read<T: Scalar>(&self, side: Side, columns: &Columns<'_, T>, samples: Range<usize>, into: &mut [T]) {
         let (grid, stride) = self.side(side);
         into.fill(T::ZERO);
         for segment in self.segments(samples) {
-            let image = images.column(segment.example).unwrap_or_default();
-            grid.each_window(&segment, stride, |window| copy(window, image, into));
+            let values = columns.column(segment.example, self.words(side));
+            grid.each_window(&segment, stride, |window| {
+                window.transfer::<T, false, false>(values, into);
+            });
         }
         if stride > grid.words() {
             set_last(stride, into);
@@ -269,6 +312,7 @@ impl Walk<'_> {
     }
 
     /// Adds the gradients of the patches of some samples, without a bias, to those of their images: the transpose of reading.
+    #[inline(never)]
     pub(super) fn add_patches<T: Scalar>(
         &self,
         from: &[T],
@@ -279,16 +323,13 @@ impl Walk<'_> {
         for segment in self.segments(samples) {
             let image = images.column_mut(segment.example).unwrap_or_default();
             grid.each_window(&segment, grid.words(), |window| {
-                window.each(|place, column| {
-                    if let (Some(into), Some(value)) = (image.get_mut(place), from.get(column)) {
-                        *into += *value;
-                    }
-                });
+                window.transfer::<T, true, true>(from, image);
             });
         }
     }
 
     /// Writes the group's outputs of some samples into their maps.
+    #[inline(never)]
     pub(super) fn write_outputs<T: Scalar>(
         &self,
         from: &[T],
@@ -299,11 +340,7 @@ impl Walk<'_> {
         for segment in self.segments(samples) {
             let map = maps.column_mut(segment.example).unwrap_or_default();
             grid.each_window(&segment, rows, |window| {
-                window.each(|place, column| {
-                    if let (Some(into), Some(value)) = (map.get_mut(place), from.get(column)) {
-                        *into = *value;
-                    }
-                });
+                window.transfer::<T, true, false>(from, map);
             });
         }
     }
@@ -330,11 +367,7 @@ impl Walk<'_> {
         for segment in self.segments(0..self.locations().count) {
             // Columns no words apart are one.
             grid.each_window(&segment, 0, |window| {
-                window.each(|place, column| {
-                    if let (Some(into), Some(value)) = (into.get_mut(column), image.get(place)) {
-                        *into += *value;
-                    }
-                });
+                window.transfer::<T, false, true>(image, into);
             });
         }
     }
@@ -348,7 +381,7 @@ impl Walk<'_> {
     /// at a location; samples are the pixels of one image after another.
     pub(super) fn read_pixels<T: Scalar>(
         &self,
-        images: MatrixRef<'_, T>,
+        images: &Columns<'_, T>,
         samples: Range<usize>,
         into: &mut [T],
     ) {
@@ -357,7 +390,7 @@ impl Walk<'_> {
         let (pixels, width) = (self.pixels().max(1), columns.length().max(1));
         let (channels, taps) = (&grid.channels, T::from_usize(grid.taps()));
         for (sample, into) in samples.zip(into.chunks_exact_mut(length(channels).max(1))) {
-            let image = images.column(sample / pixels).unwrap_or_default();
+            let image = images.column(sample / pixels, self.convolution.input_words());
             let (row, column) = (sample % pixels / width, sample % width);
             let share = (T::from_usize(rows.meetings(row) * columns.meetings(column)) / taps).sqrt();
             let values = image.get(grid.at([row, column])..).unwrap_or_default();
@@ -371,7 +404,7 @@ impl Walk<'_> {
     /// the points of one image after another.
     pub(super) fn read_mean_points<T: Scalar>(
         &self,
-        images: MatrixRef<'_, T>,
+        images: &Columns<'_, T>,
         samples: Range<usize>,
         into: &mut [T],
     ) {
@@ -380,7 +413,7 @@ impl Walk<'_> {
         let (taps, kernel, channels) = (grid.taps().max(1), columns.kernel().max(1), &grid.channels);
         let each = T::ONE / T::from_usize(locations.count.max(1));
         for (sample, into) in samples.zip(into.chunks_exact_mut(length(channels).max(1))) {
-            let image = images.column(sample / taps).unwrap_or_default();
+            let image = images.column(sample / taps, self.convolution.input_words());
             let (i, j) = (sample % taps / kernel, sample % kernel);
             into.fill(T::ZERO);
             for location in 0..locations.count {
@@ -393,16 +426,6 @@ impl Walk<'_> {
             into.iter_mut().for_each(|value| *value *= each);
         }
     }
-}
-
-/// Copies the values of a window into a block.
-#[inline(never)]
-fn copy<T: Scalar>(window: &Window, image: &[T], block: &mut [T]) {
-    window.each(|place, column| {
-        if let (Some(into), Some(value)) = (block.get_mut(column), image.get(place)) {
-            *into = *value;
-        }
-    });
 }
 
 /// A 1 at the end of every column.
