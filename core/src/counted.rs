@@ -81,6 +81,19 @@ impl<'a, T: Scalar> Counted<'a, T> {
         scale: T,
         keep: T,
     ) {
+        self.product_inlined(out, left, right, scale, keep);
+    }
+
+    /// The same, inlined into a caller that has nothing else to do, as its matrices then lie on the stack once.
+    #[inline(always)]
+    pub(crate) fn product_inlined(
+        &mut self,
+        out: MatrixMut<'_, T>,
+        left: MatrixRef<'_, T>,
+        right: MatrixRef<'_, T>,
+        scale: T,
+        keep: T,
+    ) {
         self.add(2 * left.rows() * left.columns() * right.columns());
         self.kernels.get().product(out, left, right, scale, keep);
     }
@@ -88,6 +101,19 @@ impl<'a, T: Scalar> Counted<'a, T> {
     /// out = left x, or left^T x, for so many columns: from slices, so that the callers hold no matrices on the stack.
     #[inline(never)]
     pub(crate) fn multiply(
+        &mut self,
+        out: &mut [T],
+        left: MatrixRef<'_, T>,
+        x: &[T],
+        columns: usize,
+        transposed: bool,
+    ) {
+        self.multiply_inlined(out, left, x, columns, transposed);
+    }
+
+    /// The same, inlined likewise.
+    #[inline(always)]
+    pub(crate) fn multiply_inlined(
         &mut self,
         out: &mut [T],
         left: MatrixRef<'_, T>,
@@ -123,7 +149,7 @@ impl<'a, T: Scalar> Counted<'a, T> {
     }
 
     /// out = scale left right^T + keep out, both with so many columns: from slices, likewise.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn outer(
         &mut self,
         out: &mut [T],

@@ -160,8 +160,10 @@ impl<T: Scalar> Kernels<T> for Reference {
     ) {
         for (into, column) in out.iter_columns_mut().zip(right.iter_columns()) {
             rescale(into, keep);
-            for (value, other) in into.iter_mut().zip(left.iter_columns()) {
-                *value += scale * dot(other, column);
+            let (mut rest, stride) = (left.as_slice(), left.stride());
+            for value in into {
+                *value += scale * dot(rest.get(..column.len()).unwrap_or(rest), column);
+                rest = beyond(rest, stride);
             }
         }
     }

@@ -33,7 +33,7 @@ pub fn damping_of<T: Scalar>(
 }
 
 /// What all layers say before the step.
-pub(crate) struct Look<T> {
+struct Look<T> {
     length: T,
     agreement: T,
     velocity_length: T,
@@ -47,7 +47,7 @@ pub(crate) struct Look<T> {
 
 impl<T: Scalar> Look<T> {
     /// Before the first layer.
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             length: T::ZERO,
             agreement: T::ZERO,
@@ -64,13 +64,14 @@ fn share_of_step<T: Scalar>(run: &Run<'_, T>) -> T {
     run.progress.share(run.config.scalings.decay(built(run.batch)))
 }
 
-/// Looks at all layers, and writes nothing but the mean of S and the running mean of the reach.
+/// Looks at all layers, and makes the plan of the step, or none if it would overflow. Writes nothing but the mean of S and the running
+/// means of the reach and of the length.
 #[inline(never)]
-pub(crate) fn look<T: Scalar, R: Rooms<T>>(
+pub(crate) fn plan<T: Scalar, R: Rooms<T>>(
     rooms: &mut R,
     run: &mut Run<'_, T>,
-    look: &mut Look<T>,
-) -> Result<(), Error> {
+) -> Result<Option<Plan<T>>, Error> {
+    let mut look = Look::new();
     let config = run.config;
     // A turn keeps the sum of S, so that its mean moves only with the statistics, or where a refresh replaces S.
     let replaced = config.refresh.carry() == Carry::Reset;
@@ -88,9 +89,9 @@ pub(crate) fn look<T: Scalar, R: Rooms<T>>(
         }
         let damping = damping_of(room, config, run.progress);
         let survey = room.survey(&run.counted, damping);
-        note_survey(room, run, &survey, with_reach, look);
+        note_survey(room, run, &survey, with_reach, &mut look);
     }
-    Ok(())
+    Ok(settle(run, &look))
 }
 
 /// Adds the survey of a layer to the look at all.
@@ -129,7 +130,7 @@ fn unshrunk<T: Scalar>(config: &Config<T>) -> Plan<T> {
 
 /// The numbers of the step, or `None` if it would overflow. Notes the running mean of the length.
 #[inline(never)]
-pub(crate) fn plan<T: Scalar>(run: &mut Run<'_, T>, look: &Look<T>) -> Option<Plan<T>> {
+fn settle<T: Scalar>(run: &mut Run<'_, T>, look: &Look<T>) -> Option<Plan<T>> {
     let config = run.config;
     let mut plan = unshrunk(config);
     let Look { length, agreement, velocity_length, .. } = *look;

@@ -430,8 +430,9 @@ fn turn_back<T: Scalar>(
         let direction = MatrixRef::over(layer.velocity(), rows, columns);
         return turn_back_by_columns(layer, counted, direction, scale, weights, scratch);
     };
-    counted.multiply(turned, layer.output_basis(), layer.velocity(), columns, false);
-    counted.outer(weights, turned, layer.input_basis().as_slice(), columns, [scale, T::ONE]);
+    let Bases { input, output } = layer.bases();
+    counted.multiply(turned, output, layer.velocity(), columns, false);
+    counted.outer(weights, turned, input.as_slice(), columns, [scale, T::ONE]);
 }
 
 /// W <- keep W but for the bias. That is a column of W, and in the eigenbasis the projection on u, the bias's row of U_A:

@@ -19,7 +19,7 @@ use crate::{
     config::PUBLISHED,
     damping::LayerDamping,
     marks::Marks,
-    plan::{Look, look, plan},
+    plan::plan,
     progress::{count, is_due},
     single::{built, expect_built},
 };
@@ -249,9 +249,7 @@ fn take<T: Scalar, R: Rooms<T>>(
     failed: Option<usize>,
 ) -> Result<Taken<T>, Stop> {
     let mut taken = Taken { outcome: outcome_of(failed), shrink: T::ONE, held: 0, predicted: T::ZERO };
-    let mut seen = Look::new();
-    look(rooms, run, &mut seen)?;
-    match plan(run, &seen) {
+    match plan(rooms, run)? {
         Some(plan) => apply_all(rooms, run, &plan, &mut taken)?,
         None => taken.outcome = Outcome::Degraded(Reason::StepTooLarge),
     }

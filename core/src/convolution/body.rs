@@ -13,7 +13,7 @@ use super::{
     walk::Columns,
 };
 use crate::{
-    Error, Fisher, Kernels, Loss, MatrixMut, MatrixRef, Scalar, Targets,
+    Error, Fisher, Loss, MatrixMut, MatrixRef, Scalar, Targets,
     carve::cut,
     kernels::Counted,
     net::remote::{Body, Source, Stream},
@@ -25,7 +25,6 @@ use core::{mem::take, ops::Range};
 pub(super) struct Network<'r, 'a, T> {
     pub(super) memory: &'r mut Memory<'a, T>,
     pub(super) net: &'r ConvolutionNet<'a>,
-    pub(super) kernels: &'r dyn Kernels<T>,
     pub(super) counted: Counted<'r, T>,
     pub(super) fisher: Fisher,
     pub(super) sharing: Sharing,
@@ -102,7 +101,7 @@ impl<T: Scalar> Network<'_, '_, T> {
         let (z, h) = (take(&mut slot.pre_activations), take(&mut slot.outputs));
         let (z, h) = (z.get(range.clone()).unwrap_or_default(), h.get(range).unwrap_or_default());
         let (activation, gradients) = (slot.layer.activation(), slot.side(fisher, examples.len()));
-        self.kernels.through_activation(activation, gradients, z, h);
+        self.counted.kernels().get().through_activation(activation, gradients, z, h);
     }
 
     /// From dL/dz of a layer to dL/dh of the one below.
@@ -154,7 +153,7 @@ impl<T: Scalar> Network<'_, '_, T> {
                 add(&mut self.counted, way.added, way.pre_activations);
             }
         }
-        self.kernels.activate(way.layer.activation(), way.pre_activations, way.outputs)
+        self.counted.kernels().get().activate(way.layer.activation(), way.pre_activations, way.outputs)
     }
 }
 
@@ -186,7 +185,7 @@ impl<T: Scalar> Body<T> for Network<'_, '_, T> {
 
     fn operations(&mut self) -> u64 {
         let done = self.counted.operations();
-        self.counted = Counted::new(self.kernels);
+        self.counted = Counted::by(self.counted.kernels());
         done
     }
 }

@@ -299,5 +299,5 @@ fn at_work<'r, 'a, T: Scalar>(
     batch: usize,
 ) -> Network<'r, 'a, T> {
     let (counted, fisher) = (Counted::new(kernels), config.fisher);
-    Network { memory, net, kernels, counted, fisher, sharing, inputs, batch, measured: 0..0, finite: true }
+    Network { memory, net, counted, fisher, sharing, inputs, batch, measured: 0..0, finite: true }
 }

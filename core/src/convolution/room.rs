@@ -276,9 +276,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
             self.decay(counted, keep);
         }
         self.accelerate(counted, damping, plan);
-        let (block, scale) = (self.convolution().block(), -plan.learning_rate);
-        let layer = &LayerMut::over(self.convolution().shape(), self.state);
-        sides::turn_back(layer, counted, block, scale, self.weights, self.scratch);
+        self.turn_back(counted, -plan.learning_rate);
     }
 }
 
@@ -307,6 +305,14 @@ impl<T: Scalar> SharedRoom<'_, T> {
         }
         let layer = &LayerMut::over(self.convolution().shape(), self.state);
         precondition::decay(layer, counted, keep, self.weights, self.scratch);
+    }
+
+    /// W += scale U_B velocity U_A^T.
+    #[inline(never)]
+    fn turn_back(&mut self, counted: &mut Counted<'_, T>, scale: T) {
+        let block = self.convolution().block();
+        let layer = &LayerMut::over(self.convolution().shape(), self.state);
+        sides::turn_back(layer, counted, block, scale, self.weights, self.scratch);
     }
 
     /// velocity <- mu velocity + nu D.

@@ -197,12 +197,24 @@ impl<T: Scalar> Samples<'_, T> {
         for block in blocks(samples, scratch.len() / each.max(1)) {
             let count = block.len();
             let Some((a, g, rest)) = self.read(block, scratch) else { return };
-            let seen = match projecting {
-                Some(layer) => project(layer, counted, [a, g], count, rest),
-                None => Some([&*a, &*g]),
-            };
-            let Some([a, g]) = seen else { return };
-            counted.outer(out, g, a, count, [scale, T::ONE]);
+            let (mut a, mut g, mut rest) = (a, g, rest);
+            if let Some(layer) = projecting {
+                let (Some(patches), Some(gradients)) = (cut(&mut rest, a.len()), cut(&mut rest, g.len()))
+                else {
+                    return;
+                };
+                if layer.shape().is_full() {
+                    project(layer, counted, Side::Patches, a, count, patches);
+                } else {
+                    let each = (a.len() / count.max(1)).max(1);
+                    for (patch, out) in a.chunks_exact(each).zip(patches.chunks_exact_mut(each)) {
+                        turn_inputs(layer, counted, 1, patch, out);
+                    }
+                }
+                project(layer, counted, Side::Outputs, g, count, gradients);
+                (a, g) = (patches, gradients);
+            }
+            add_outer(counted, g, a, count, scale, out);
         }
     }
 
@@ -233,26 +245,34 @@ fn turn<T: Scalar>(
     turn_inputs(layer, counted, m, turned, gradient);
 }
 
-/// Patches and gradients, so many columns each, seen in the bases.
+/// out += scale sum g a^T over so many columns. A function of its own, so that no caller holds the matrices.
 #[inline(never)]
-fn project<'s, T: Scalar>(
+fn add_outer<T: Scalar>(
+    counted: &mut Counted<'_, T>,
+    g: &[T],
+    a: &[T],
+    count: usize,
+    scale: T,
+    out: &mut [T],
+) {
+    counted.outer(out, g, a, count, [scale, T::ONE]);
+}
+
+/// So many patches, or columns of gradients, seen in their basis. A function of its own, so that no caller holds the basis.
+#[inline(never)]
+fn project<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
-    [a, g]: [&[T]; 2],
+    side: Side,
+    x: &[T],
     count: usize,
-    mut rest: &'s mut [T],
-) -> Option<[&'s [T]; 2]> {
-    let (patches, gradients) = (cut(&mut rest, a.len())?, cut(&mut rest, g.len())?);
-    if layer.shape().is_full() {
-        counted.multiply(patches, layer.input_basis(), a, count, true);
-    } else {
-        let n = layer.shape().columns().max(1);
-        for (patch, out) in a.chunks_exact(n).zip(patches.chunks_exact_mut(n)) {
-            turn_inputs(layer, counted, 1, patch, out);
-        }
-    }
-    counted.multiply(gradients, layer.output_basis(), g, count, true);
-    Some([patches, gradients])
+    out: &mut [T],
+) {
+    let basis = match side {
+        Side::Patches => layer.input_basis(),
+        Side::Outputs => layer.output_basis(),
+    };
+    counted.multiply_inlined(out, basis, x, count, true);
 }
 
 /// Whether so many samples are projected one by one, where their sum could be turned.

@@ -30,7 +30,7 @@ pub(super) fn turn_inputs<T: Scalar>(
     let rows = rows * layer.shape().points();
     let Some((x, out)) = in_basis(layer, rows, x, out, [T::ONE, T::ZERO]) else { return };
     let (lines, basis) = (layer.shape().lines(), layer.input_basis());
-    counted.product(
+    counted.product_inlined(
         MatrixMut::over(out, rows, lines),
         MatrixRef::over(x, rows, lines),
         basis,
@@ -148,7 +148,7 @@ pub(super) fn divide<T: Scalar>(denominators: &Denominators<'_, T>, column: usiz
 }
 
 /// W += scale U_B velocity U_A^T.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn turn_back<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,
@@ -164,13 +164,35 @@ pub(super) fn turn_back<T: Scalar>(
         return;
     }
     if block == Block::DiagonalInput {
-        let direction = MatrixRef::over(layer.velocity(), m, n);
-        let out = MatrixMut::over(weights, m, n);
-        return counted.product(out, layer.output_basis(), direction, scale, T::ONE);
+        return turn_back_outputs(layer, counted, scale, weights);
     }
     let Some(turned) = scratch.get_mut(..m * n) else { return };
-    counted.multiply(turned, layer.output_basis(), layer.velocity(), n, false);
+    turn_outputs(layer, counted, n, turned);
     turn_inputs_back(layer, counted, m, turned, [scale, T::ONE], weights);
+}
+
+/// out = U_B velocity.
+#[inline(never)]
+fn turn_outputs<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    columns: usize,
+    out: &mut [T],
+) {
+    counted.multiply_inlined(out, layer.output_basis(), layer.velocity(), columns, false);
+}
+
+/// The same where A is diagonal.
+#[inline(never)]
+fn turn_back_outputs<T: Scalar>(
+    layer: &LayerMut<'_, T>,
+    counted: &mut Counted<'_, T>,
+    scale: T,
+    weights: &mut [T],
+) {
+    let (m, n) = (layer.shape().rows(), layer.shape().columns_held());
+    let (out, direction) = (MatrixMut::over(weights, m, n), MatrixRef::over(layer.velocity(), m, n));
+    counted.product_inlined(out, layer.output_basis(), direction, scale, T::ONE);
 }
 
 /// [`precondition`](crate::precondition()) for such a block. `scratch`: m (n + 1) words, m + 1 where A is diagonal.
