@@ -426,13 +426,14 @@ fn turn_back<T: Scalar>(
     scratch: &mut [T],
 ) {
     let (rows, columns) = (layer.shape().rows(), layer.shape().columns_held());
+    let direction = MatrixRef::over(layer.velocity(), rows, columns);
     let Some(turned) = scratch.get_mut(..rows * columns) else {
-        let direction = MatrixRef::over(layer.velocity(), rows, columns);
         return turn_back_by_columns(layer, counted, direction, scale, weights, scratch);
     };
     let Bases { input, output } = layer.bases();
-    counted.multiply(turned, output, layer.velocity(), columns, false);
-    counted.outer(weights, turned, input.as_slice(), columns, [scale, T::ONE]);
+    counted.product(MatrixMut::over(turned, rows, columns), output, direction, T::ONE, T::ZERO);
+    let out = MatrixMut::over(weights, rows, columns);
+    counted.product_right_transposed(out, MatrixRef::over(turned, rows, columns), input, scale, T::ONE);
 }
 
 /// W <- keep W but for the bias. That is a column of W, and in the eigenbasis the projection on u, the bias's row of U_A:
@@ -464,7 +465,6 @@ pub(crate) fn decay<T: Scalar>(
 }
 
 /// out += scale U_B X U_A^T, one column of the result after another, with m words of scratch.
-#[inline(never)]
 pub(crate) fn turn_back_by_columns<T: Scalar>(
     layer: &LayerMut<'_, T>,
     counted: &mut Counted<'_, T>,

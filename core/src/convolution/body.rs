@@ -105,7 +105,7 @@ impl<T: Scalar> Network<'_, '_, T> {
     }
 
     /// From dL/dz of a layer to dL/dh of the one below.
-    #[inline(never)]
+    #[inline(always)]
     fn hand_back(&mut self, index: usize, fisher: bool, examples: &Range<usize>) {
         let Some(way) = self.memory.downward(index, self.batch, fisher, examples) else { return };
         let (convolution, count) = (way.layer.convolution(), examples.len());

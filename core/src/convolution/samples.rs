@@ -57,23 +57,21 @@ impl<T: Scalar> Samples<'_, T> {
         blend: Blend<T>,
         scratch: &mut [T],
     ) {
-        let each = T::ONE / T::from_usize(self.examples.max(1));
-        match sharing {
-            Sharing::Expand => {
-                let samples = self.of(0..self.examples).len();
-                let read = |block, into: &mut [T]| self.walk.read_patches(&self.images, block, into);
-                measure(factor, counted, samples, each, blend, read, scratch);
-            }
+        let (each, samples) = (T::ONE / T::from_usize(self.examples.max(1)), self.of(0..self.examples).len());
+        let count = match sharing {
+            Sharing::Expand => samples,
             Sharing::Reduce => {
-                counted.add(self.of(0..self.examples).len() * self.walk.columns());
-                let read = |block, into: &mut [T]| {
-                    read_each(block, into, |example, into| {
-                        self.walk.read_mean_patch(self.image(example), into)
-                    });
-                };
-                measure(factor, counted, self.examples, each, blend, read, scratch);
+                counted.add(samples * self.walk.columns());
+                self.examples
             }
-        }
+        };
+        let read = |block, into: &mut [T]| match sharing {
+            Sharing::Expand => self.walk.read_patches(&self.images, block, into),
+            Sharing::Reduce => {
+                read_each(block, into, |example, into| self.walk.read_mean_patch(self.image(example), into));
+            }
+        };
+        measure(factor, counted, count, each, blend, read, scratch);
     }
 
     /// The same of the channels alone, for all kernel points together, and the moment of the bias ([`block`](super::block)).
@@ -87,29 +85,27 @@ impl<T: Scalar> Samples<'_, T> {
         scratch: &mut [T],
     ) {
         let (lines, examples) = (layer.shape().lines(), self.examples);
-        let each = T::ONE / T::from_usize(examples.max(1));
-        let (factor, bias) = (
-            &mut layer.input_factor_mut(),
-            match sharing {
-                Sharing::Expand => T::from_usize(self.walk.locations().count),
-                Sharing::Reduce => T::ONE,
-            },
-        );
-        match sharing {
+        let taps = self.walk.patches().taps();
+        let (samples, bias) = match sharing {
             Sharing::Expand => {
                 let samples = examples * self.walk.pixels();
                 counted.add(samples * lines);
-                let read = |block, into: &mut [T]| self.walk.read_pixels(&self.images, block, into);
-                measure(factor, counted, samples, each, blend, read, scratch);
+                (samples, T::from_usize(self.walk.locations().count))
             }
             Sharing::Reduce => {
-                let taps = self.walk.patches().taps();
                 counted.add(self.of(0..examples).len() * taps * lines);
-                let each = each / T::from_usize(taps.max(1));
-                let read = |block, into: &mut [T]| self.walk.read_mean_points(&self.images, block, into);
-                measure(factor, counted, examples * taps, each, blend, read, scratch);
+                (examples * taps, T::ONE)
             }
+        };
+        let mut each = T::ONE / T::from_usize(examples.max(1));
+        if sharing == Sharing::Reduce {
+            each /= T::from_usize(taps.max(1));
         }
+        let read = |block, into: &mut [T]| match sharing {
+            Sharing::Expand => self.walk.read_pixels(&self.images, block, into),
+            Sharing::Reduce => self.walk.read_mean_points(&self.images, block, into),
+        };
+        measure(&mut layer.input_factor_mut(), counted, samples, each, blend, read, scratch);
         blend.apply(layer.input_moments_mut(), &[bias]);
     }
 
@@ -123,23 +119,22 @@ impl<T: Scalar> Samples<'_, T> {
         scratch: &mut [T],
     ) {
         let samples = self.of(0..self.examples).len();
-        match sharing {
-            Sharing::Expand => {
-                let each = T::ONE / T::from_usize(samples.max(1));
-                let read = |block, into: &mut [T]| self.walk.read_outputs(&self.gradients, block, into);
-                measure(factor, counted, samples, each, blend, read, scratch);
-            }
+        let count = match sharing {
+            Sharing::Expand => samples,
             Sharing::Reduce => {
                 counted.add(samples * self.walk.rows());
-                let each = T::ONE / T::from_usize(self.examples.max(1));
-                let read = |block, into: &mut [T]| {
-                    read_each(block, into, |example, into| {
-                        self.walk.read_summed_outputs(self.map(example), into);
-                    });
-                };
-                measure(factor, counted, self.examples, each, blend, read, scratch);
+                self.examples
             }
-        }
+        };
+        let read = |block, into: &mut [T]| match sharing {
+            Sharing::Expand => self.walk.read_outputs(&self.gradients, block, into),
+            Sharing::Reduce => {
+                read_each(block, into, |example, into| {
+                    self.walk.read_summed_outputs(self.map(example), into);
+                });
+            }
+        };
+        measure(factor, counted, count, T::ONE / T::from_usize(count.max(1)), blend, read, scratch);
     }
 
     /// Blends mean_i (U_B^T G_i U_A)^2 into S.
@@ -206,15 +201,16 @@ impl<T: Scalar> Samples<'_, T> {
                 if layer.shape().is_full() {
                     project(layer, counted, Side::Patches, a, count, patches);
                 } else {
-                    let each = (a.len() / count.max(1)).max(1);
-                    for (patch, out) in a.chunks_exact(each).zip(patches.chunks_exact_mut(each)) {
-                        turn_inputs(layer, counted, 1, patch, out);
+                    let (each, mut into) = (a.len() / count.max(1), &mut *patches);
+                    for patch in a.chunks_exact(each.max(1)) {
+                        let Some(seen) = cut(&mut into, each) else { return };
+                        turn_inputs(layer, counted, 1, patch, seen);
                     }
                 }
                 project(layer, counted, Side::Outputs, g, count, gradients);
                 (a, g) = (patches, gradients);
             }
-            add_outer(counted, g, a, count, scale, out);
+            counted.outer(out, g, a, count, [scale, T::ONE]);
         }
     }
 
@@ -243,19 +239,6 @@ fn turn<T: Scalar>(
     let (m, n) = (layer.shape().rows(), layer.shape().columns());
     counted.multiply(turned, layer.output_basis(), gradient, n, true);
     turn_inputs(layer, counted, m, turned, gradient);
-}
-
-/// out += scale sum g a^T over so many columns. A function of its own, so that no caller holds the matrices.
-#[inline(never)]
-fn add_outer<T: Scalar>(
-    counted: &mut Counted<'_, T>,
-    g: &[T],
-    a: &[T],
-    count: usize,
-    scale: T,
-    out: &mut [T],
-) {
-    counted.outer(out, g, a, count, [scale, T::ONE]);
 }
 
 /// So many patches, or columns of gradients, seen in their basis. A function of its own, so that no caller holds the basis.

@@ -51,7 +51,7 @@ pub(super) fn turn_inputs_back<T: Scalar>(
 ) {
     let rows = rows * layer.shape().points();
     let Some((x, out)) = in_basis(layer, rows, x, out, share) else { return };
-    counted.outer(out, x, layer.input_basis().as_slice(), layer.shape().lines(), share);
+    counted.outer_inlined(out, x, layer.input_basis().as_slice(), layer.shape().lines(), share);
 }
 
 /// What of so many rows lies in the basis; what stands outside it is blended here.

@@ -111,6 +111,39 @@ struct Steps {
     column: usize,
 }
 
+/// Which way the words of a block go.
+enum Transfer<'t, 'v, T> {
+    /// Out of images, in whose place nothing changes.
+    Out { from: &'t Columns<'v, T>, into: &'t mut [T] },
+    /// Back into them.
+    Back { from: &'t [T], into: &'t mut MatrixMut<'v, T> },
+}
+
+impl<T: Scalar> Transfer<'_, '_, T> {
+    /// Takes one window of an example, whose image has so many words.
+    #[inline(always)]
+    fn take(&mut self, window: &Window, example: usize, words: usize, add: bool) {
+        match self {
+            Self::Out { from, into } => {
+                let from = from.column(example, words);
+                if add {
+                    window.transfer::<T, false, true>(from, into);
+                } else {
+                    window.transfer::<T, false, false>(from, into);
+                }
+            }
+            Self::Back { from, into } => {
+                let into = into.column_mut(example).unwrap_or_default();
+                if add {
+                    window.transfer::<T, true, true>(from, into);
+                } else {
+                    window.transfer::<T, true, false>(from, into);
+                }
+            }
+        }
+    }
+}
+
 impl Window {
     /// From the image into the block, or back; in the place of what is there, or added to it. A function of its own, so that its
     /// frame is gone when the next window is worked out.
@@ -148,11 +181,6 @@ impl Grid<'_> {
         rows.kernel() * columns.kernel()
     }
 
-    /// Values under the kernel.
-    fn words(&self) -> usize {
-        length(&self.channels) * self.taps()
-    }
-
     /// Visits the values under the kernel at one place in their order, each with its index in the image; `None` in the padding.
     pub(super) fn each_tap(&self, [row, column]: [usize; 2], mut visit: impl FnMut(Option<usize>)) {
         let ([rows, columns], [by_channel, by_row, by_column]) = (self.axes, self.strides);
@@ -162,20 +190,6 @@ impl Grid<'_> {
                 for j in 0..columns.kernel() {
                     let column = columns.tap(column, j).map(|column| column * by_column);
                     visit(row.zip(column).map(|(row, column)| row + column));
-                }
-            }
-        }
-    }
-
-    /// Visits the windows of a segment, whose columns are so many words apart. Kernel columns come from the last to the first, so that
-    /// one value of the image is met by its locations in their order.
-    #[inline(always)]
-    fn each_window(&self, segment: &Segment, stride: usize, mut visit: impl FnMut(&Window)) {
-        let [rows, columns] = self.axes;
-        for i in 0..rows.kernel() {
-            for j in (0..columns.kernel()).rev() {
-                if let Some(window) = self.window(segment, [i, j], stride) {
-                    visit(&window);
                 }
             }
         }
@@ -242,14 +256,6 @@ impl Walk<'_> {
         }
     }
 
-    /// The grid of a side, and the words of a column.
-    fn side(&self, side: Side) -> (Grid<'_>, usize) {
-        match side {
-            Side::Patches => (self.patches(), self.columns()),
-            Side::Outputs => (self.outputs(), self.rows()),
-        }
-    }
-
     #[inline(always)]
     fn grid<'g>(&self, axes: &'g [Axis; 2], channels: usize, [height, width]: [usize; 2]) -> Grid<'g> {
         let each = channels.checked_div(self.convolution.groups).unwrap_or(0);
@@ -282,7 +288,7 @@ impl Walk<'_> {
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        self.read(Side::Patches, images, samples, into);
+        self.transfer(Side::Patches, samples, &mut Transfer::Out { from: images, into }, false);
     }
 
     /// Writes the group's outputs of some samples, m words each.
@@ -292,57 +298,27 @@ impl Walk<'_> {
         samples: Range<usize>,
         into: &mut [T],
     ) {
-        self.read(Side::Outputs, maps, samples, into);
-    }
-
-    /// A column longer than what lies under the kernel ends with a 1.
-    #[inline(never)]
-    fn read<T: Scalar>(&self, side: Side, columns: &Columns<'_, T>, samples: Range<usize>, into: &mut [T]) {
-        let (grid, stride) = self.side(side);
-        into.fill(T::ZERO);
-        for segment in self.segments(samples) {
-            let values = columns.column(segment.example, self.words(side));
-            grid.each_window(&segment, stride, |window| {
-                window.transfer::<T, false, false>(values, into);
-            });
-        }
-        if stride > grid.words() {
-            set_last(stride, into);
-        }
+        self.transfer(Side::Outputs, samples, &mut Transfer::Out { from: maps, into }, false);
     }
 
     /// Adds the gradients of the patches of some samples, without a bias, to those of their images: the transpose of reading.
-    #[inline(never)]
     pub(super) fn add_patches<T: Scalar>(
         &self,
         from: &[T],
         samples: Range<usize>,
         images: &mut MatrixMut<'_, T>,
     ) {
-        let grid = self.patches();
-        for segment in self.segments(samples) {
-            let image = images.column_mut(segment.example).unwrap_or_default();
-            grid.each_window(&segment, grid.words(), |window| {
-                window.transfer::<T, true, true>(from, image);
-            });
-        }
+        self.transfer(Side::Patches, samples, &mut Transfer::Back { from, into: images }, true);
     }
 
     /// Writes the group's outputs of some samples into their maps.
-    #[inline(never)]
     pub(super) fn write_outputs<T: Scalar>(
         &self,
         from: &[T],
         samples: Range<usize>,
         maps: &mut MatrixMut<'_, T>,
     ) {
-        let (grid, rows) = (self.outputs(), self.rows());
-        for segment in self.segments(samples) {
-            let map = maps.column_mut(segment.example).unwrap_or_default();
-            grid.each_window(&segment, rows, |window| {
-                window.transfer::<T, true, false>(from, map);
-            });
-        }
+        self.transfer(Side::Outputs, samples, &mut Transfer::Back { from, into: maps }, false);
     }
 
     /// Writes the mean of an image's patches over all locations, n words.
@@ -360,15 +336,49 @@ impl Walk<'_> {
         self.read_sum(Side::Outputs, map, into);
     }
 
-    #[inline(never)]
     fn read_sum<T: Scalar>(&self, side: Side, image: &[T], into: &mut [T]) {
-        let (grid, _) = self.side(side);
-        into.fill(T::ZERO);
-        for segment in self.segments(0..self.locations().count) {
-            // Columns no words apart are one.
-            grid.each_window(&segment, 0, |window| {
-                window.transfer::<T, false, true>(image, into);
-            });
+        let (from, samples) = (&Columns { values: image, stride: 0 }, 0..self.locations().count);
+        self.transfer(side, samples, &mut Transfer::Out { from, into }, true);
+    }
+
+    /// Takes the windows of some samples between their images, or maps, and the columns of a block: what is added out of them goes into
+    /// one column. Kernel columns
+    /// come from the last to the first, so that one value of the image is met by its locations in their order. A column that is longer
+    /// than what lies under the kernel ends with a 1.
+    #[inline(never)]
+    fn transfer<T: Scalar>(
+        &self,
+        side: Side,
+        samples: Range<usize>,
+        work: &mut Transfer<'_, '_, T>,
+        add: bool,
+    ) {
+        let grid = match side {
+            Side::Patches => self.patches(),
+            Side::Outputs => self.outputs(),
+        };
+        let (words, under) = (self.words(side), length(&grid.channels) * grid.taps());
+        let bias = usize::from(self.convolution.bias && matches!(side, Side::Patches));
+        let stride = match work {
+            Transfer::Out { into, .. } => {
+                into.fill(T::ZERO);
+                if add { 0 } else { under + bias }
+            }
+            Transfer::Back { .. } => under,
+        };
+        let [rows, columns] = grid.axes;
+        for segment in self.segments(samples) {
+            for i in 0..rows.kernel() {
+                for j in (0..columns.kernel()).rev() {
+                    if let Some(window) = grid.window(&segment, [i, j], stride) {
+                        work.take(&window, segment.example, words, add);
+                    }
+                }
+            }
+        }
+        match work {
+            Transfer::Out { into, .. } if stride > under => set_last(stride, into),
+            _ => {}
         }
     }
 
