@@ -149,12 +149,14 @@ impl<'a, T: Scalar> Counted<'a, T> {
     }
 
     /// out = scale left right^T + keep out, both with so many columns: from slices, likewise.
+    #[cfg(feature = "batches")]
     #[inline(never)]
     pub(crate) fn outer(&mut self, out: &mut [T], left: &[T], right: &[T], columns: usize, share: [T; 2]) {
         self.outer_inlined(out, left, right, columns, share);
     }
 
     /// The same, inlined likewise.
+    #[cfg(feature = "batches")]
     #[inline(always)]
     pub(crate) fn outer_inlined(
         &mut self,

@@ -1,4 +1,4 @@
-//! The walk over an image: what the locations of one group read and write, a run at a time.
+//! The walk over an image: what the locations of one group read and write, a window at a time.
 //!
 //! ```text
 //! patch a_t (n)     x[c, row_t + dilation i, column_t + dilation j], zero outside, over channel c, kernel row i and column j; then
@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Samples are the locations of one example after another, e T + t. Those of a block lie in one row of locations or in several, and in
-//! a row one element of all patches is a run through the image, as one patch's element of all channels is: the longer of the two is
-//! walked. *Invariant*: each column of a block is written whole; what is added to one value of an image comes in the order of the
-//! locations, wherever blocks end. *Cost*: n words a patch, a load and a store for each; a few divisions a row. *Failure*: none; what
+//! a row one element of the kernel sees a window of the image, channels by locations: the longer of the two is walked within the other.
+//! *Invariant*: each column of a block is written whole; what is added to one value of an image comes in the order of the
+//! locations, wherever blocks end. *Cost*: n words a patch, a load and a store for each; a few divisions a window. *Failure*: none; what
 //! lies beyond a slice reads as zero and is not written.
 
 use super::{Convolution, Layout, axis::Axis};

@@ -101,7 +101,7 @@ pub(crate) fn step_checked<T: Scalar, B: Body<T>>(
         progress.mean_loss_weight = mean_loss_weight;
     }
     let reduction_ratio = match &taken {
-        Ok(taken) => adapt(body, config, progress, &mut operations, &targets, batch, loss, taken.predicted),
+        Ok(taken) => adapt(body, config, progress, &mut operations, &targets, batch, [loss, taken.predicted]),
         Err(_) => None,
     };
     settle(progress, &taken, batch, operations, loss, reduction_ratio)
@@ -153,7 +153,6 @@ fn measure<T: Scalar, B: Body<T>>(
 
 /// Levenberg-Marquardt: the loss of the same batch again, on the steps that are due.
 #[inline(never)]
-#[allow(clippy::too_many_arguments)]
 fn adapt<T: Scalar, B: Body<T>>(
     body: &mut B,
     config: &Config<T>,
@@ -161,8 +160,7 @@ fn adapt<T: Scalar, B: Body<T>>(
     operations: &mut u64,
     targets: &Targets<'_, T>,
     batch: usize,
-    loss: T,
-    predicted: T,
+    [loss, predicted]: [T; 2],
 ) -> Option<T> {
     let adaptation = config.built_adaptation()?;
     if !is_due(progress.steps.saturating_add(1), adaptation.interval) {
