@@ -149,18 +149,33 @@ impl Window {
     /// frame is gone when the next window is worked out.
     #[inline(never)]
     fn transfer<T: Scalar, const BACK: bool, const ADD: bool>(&self, from: &[T], into: &mut [T]) {
-        let (mut image, mut column) = (self.image, self.column);
+        let Steps { count, image: apart, column: words } = self.inner;
+        let put = |into: &mut T, value: T| *into = if ADD { *into + value } else { value };
+        let (mut place, mut column) = (self.image, self.column);
         for _ in 0..self.outer.count {
-            let (mut place, mut word) = (image, column);
-            for _ in 0..self.inner.count {
-                let (source, target) = if BACK { (word, place) } else { (place, word) };
-                if let (Some(value), Some(into)) = (from.get(source), into.get_mut(target)) {
-                    *into = if ADD { *into + *value } else { *value };
+            let (run, mut word) = (place..place + count, column);
+            if apart != 1 {
+                for index in 0..count {
+                    let (place, word) = (place + index * apart, column + index * words);
+                    let (source, target) = if BACK { (word, place) } else { (place, word) };
+                    if let (Some(value), Some(into)) = (from.get(source), into.get_mut(target)) {
+                        put(into, *value);
+                    }
                 }
-                place += self.inner.image;
-                word += self.inner.column;
+            } else if BACK {
+                for into in into.get_mut(run).unwrap_or_default() {
+                    put(into, from.get(word).copied().unwrap_or(T::ZERO));
+                    word += words;
+                }
+            } else {
+                for value in from.get(run).unwrap_or_default() {
+                    if let Some(into) = into.get_mut(word) {
+                        put(into, *value);
+                    }
+                    word += words;
+                }
             }
-            image += self.outer.image;
+            place += self.outer.image;
             column += self.outer.column;
         }
     }
