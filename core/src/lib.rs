@@ -97,6 +97,7 @@ pub mod shape;
 mod single;
 pub mod snapshot;
 pub mod step;
+mod survey;
 #[cfg(feature = "large")]
 mod turns;
 mod view;

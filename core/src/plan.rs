@@ -13,9 +13,10 @@ use crate::{
     annealing::anneal,
     config::Known,
     damping::{self, LayerDamping},
-    precondition::{Plan, Survey},
+    precondition::Plan,
     single::built,
     step::{Rooms, Run, SURVEY, Stages, opened},
+    survey::Survey,
 };
 
 /// The damping of a layer, with the mean of S that was noted last ([`Marks::note_mean_scaling`](crate::marks::Marks::note_mean_scaling)).

@@ -10,11 +10,12 @@ use crate::{
     guard,
     kernels::Counted,
     marks::Marks,
-    precondition::{self, Gradient, Plan, Survey},
+    precondition::{self, Gradient, Plan},
     refresh::{self, Effect, Effort, InFlight, Later},
     scalings,
     single::BATCHES,
     step::Stages,
+    survey::{Survey, survey},
 };
 use core::ops::Range;
 
@@ -165,7 +166,7 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     #[inline(never)]
     fn survey(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
         let (layer, k, weights, scratch) = self.parts();
-        precondition::survey(layer, counted, k, damping, weights, scratch)
+        survey(layer, counted, k, damping, weights, scratch)
     }
 
     fn advance(&mut self, counted: &mut Counted<'_, T>, damping: LayerDamping<T>, plan: &Plan<T>) {

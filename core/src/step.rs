@@ -26,8 +26,9 @@ use crate::{
 pub use crate::{
     kernels::Counted,
     plan::damping_of,
-    precondition::{Plan, Survey},
+    precondition::Plan,
     refresh::{Effect, Effort},
+    survey::Survey,
 };
 use core::ops::Range;
 

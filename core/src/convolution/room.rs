@@ -16,10 +16,11 @@ use crate::{
     guard,
     kernels::Counted,
     marks::Marks,
-    precondition::{self, Gradient, Plan, Survey},
+    precondition::{self, Gradient, Plan},
     refresh::{Effect, Effort, InFlight, Later},
     room::{self, Room},
     step::Stages,
+    survey::{Survey, survey},
 };
 use core::{ops::Range, slice};
 
@@ -291,7 +292,7 @@ impl<T: Scalar> SharedRoom<'_, T> {
     fn survey_of_layer(&mut self, counted: &Counted<'_, T>, damping: LayerDamping<T>) -> Survey<T> {
         let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
         let gradient = Self::gradient(layer, self.mean_gradient);
-        precondition::survey(layer, counted, gradient, damping, self.weights, self.scratch)
+        survey(layer, counted, gradient, damping, self.weights, self.scratch)
     }
 
     /// W <- keep W, but for the bias.
