@@ -176,6 +176,36 @@ fn a_wide_layer_has_the_same_bits_whether_its_turns_wait_or_not() -> Result<(), 
     Ok(())
 }
 
+/// Of weights, states and the mean length after 30 steps.
+#[cfg(feature = "batches")]
+const SURVEYED_DIGEST: u64 = 14502866358933931122;
+
+/// With the feature `large` the sums of a survey are noted column by column: added up in another order they are other bits, and so
+/// are the mean length and the typical reach that are made of them.
+#[cfg(feature = "batches")]
+#[test]
+fn a_learner_has_the_same_bits_whether_its_surveys_are_noted_or_not() -> Result<(), Error> {
+    const LAYERS: [Dense; 2] = layers![30 => 20 Tanh => 6 Identity];
+    const NET: Net<'static> = Net::new(&LAYERS, Loss::SquaredError);
+    let mut memory = vec![0.0_f32; NET.words(8)];
+    let mut learner = Learner::new(NET, Config::default(), 5, 8, &mut memory)?;
+    let mut seed = 11_u32;
+    for _ in 0..30 {
+        let examples: Vec<f32> = (0..8 * 36)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 8) as f32 / 16_777_216.0 - 0.5
+            })
+            .collect();
+        let (inputs, targets) = examples.split_at(8 * 30);
+        learner.step(inputs, Targets::Values(targets))?;
+    }
+    let mut words = learner.state().to_vec();
+    words.push(learner.progress().mean_length);
+    assert_eq!(digest(&words), SURVEYED_DIGEST);
+    Ok(())
+}
+
 fn digest(words: &[f32]) -> u64 {
     words
         .iter()

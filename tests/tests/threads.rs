@@ -117,11 +117,13 @@ fn fast_kernels_differ_by_a_few_rounding_errors_a_term() {
     }
 }
 
-/// FNV-1a of a run's state.
+/// FNV-1a of a run's state and of its running means, which hold what the surveys have seen.
 fn digest(network: &Network<f32>) -> u64 {
+    let progress = network.progress();
     network
         .state()
         .iter()
+        .chain(&[progress.mean_loss, progress.mean_length])
         .flat_map(|word| word.to_bits().to_le_bytes())
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
