@@ -2,7 +2,7 @@
 //! [`remote::step`](crate::net::remote::step), which draws, counts and decides.
 //!
 //! *Invariant*: a layer's groups stand one after another among the corridor's layers. *Cost*: 2 T m n operations a group, example and
-//! pass. *Failure*: none of its own.
+//! pass; what only one layer's part of a pass holds on the stack is gone for the next. *Failure*: none of its own.
 
 use super::{
     ConvolutionLayer, ConvolutionNet, Sharing,
@@ -104,7 +104,7 @@ impl<T: Scalar> Network<'_, '_, T> {
         self.counted.kernels().get().through_activation(activation, gradients, z, h);
     }
 
-    /// From dL/dz of a layer to dL/dh of the one below.
+    /// From dL/dz of a layer to dL/dh of the one below. Inlined, since a step's deepest calls go through it.
     #[inline(always)]
     fn hand_back(&mut self, index: usize, fisher: bool, examples: &Range<usize>) {
         let Some(way) = self.memory.downward(index, self.batch, fisher, examples) else { return };

@@ -1,7 +1,8 @@
 //! One group of a convolution as the corridor of a step sees it: [`Stages`] in parameter coordinates.
 //!
 //! *Invariant*: nothing of the batch is held projected between two stages, so a refresh has nothing in flight to turn; samples are
-//! read again in whatever basis there is. What knows nothing of locations is the dense [`Room`]'s. *Cost*: that of
+//! read again in whatever basis there is. What knows nothing of locations is the dense [`Room`]'s. Every
+//! stage is a function of its own, so that a step holds one at a time on the stack. *Cost*: that of
 //! [`samples`](super::samples). *Failure*: as in the dense room.
 
 use super::{
