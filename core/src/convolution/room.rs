@@ -1,9 +1,8 @@
 //! One group of a convolution as the corridor of a step sees it: [`Stages`] in parameter coordinates.
 //!
 //! *Invariant*: nothing of the batch is held projected between two stages, so a refresh has nothing in flight to turn; samples are
-//! read again in whatever basis there is. What knows nothing of locations is the dense [`Room`]'s. Every
-//! stage is a function of its own, so that a step holds one at a time on the stack. *Cost*: that of
-//! [`samples`](super::samples). *Failure*: as in the dense room.
+//! read again in whatever basis there is. Every stage is a function of its own, so that a step holds one at a time on the stack.
+//! *Cost*: that of [`samples`](super::samples). *Failure*: as in the dense room.
 
 use super::{
     Block, Convolution, Sharing,
@@ -18,8 +17,8 @@ use crate::{
     kernels::Counted,
     marks::Marks,
     precondition::{self, Gradient, Plan},
-    refresh::{Effect, Effort, InFlight, Later},
-    room::{self, Room},
+    refresh::{Effect, Effort, Later},
+    room, scalings,
     step::Stages,
     survey::{Survey, survey},
 };
@@ -56,24 +55,6 @@ pub(super) const fn scratch_words(shape: &Shape, columns: usize) -> usize {
 impl<'a, T: Scalar> SharedRoom<'a, T> {
     fn convolution(&self) -> &'a Convolution {
         self.samples.walk.convolution
-    }
-
-    /// A dense room that holds no part of the batch.
-    fn dense(&mut self) -> Room<'_, T> {
-        Room {
-            layer: LayerMut::over(self.convolution().shape(), self.state),
-            in_flight: InFlight {
-                weights: self.weights,
-                activations: &mut [],
-                gradients: &mut [],
-                fisher_gradients: &mut [],
-            },
-            activations: &[],
-            gradients: &[],
-            fisher_gradients: &[],
-            mean_gradient: self.mean_gradient,
-            scratch: self.scratch,
-        }
     }
 
     /// The layer, its K and its scratch, side by side.
@@ -205,12 +186,14 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
 
     #[inline(never)]
     fn measure_mean_gradient(&mut self, counted: &mut Counted<'_, T>, batch: usize, blend: Blend<T>) {
-        self.dense().measure_mean_gradient(counted, batch, blend);
+        let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
+        let gradient = Self::gradient(layer, self.mean_gradient);
+        scalings::blend_mean_gradient(layer, counted, gradient, batch, blend, self.scratch);
     }
 
     #[inline(never)]
     fn set_kronecker(&mut self) {
-        self.dense().set_kronecker();
+        scalings::set_kronecker(&mut self.parts().0);
     }
 
     #[inline(never)]

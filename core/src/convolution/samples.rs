@@ -88,7 +88,7 @@ impl<T: Scalar> Samples<'_, T> {
         let taps = self.walk.patches().taps();
         let (samples, bias) = match sharing {
             Sharing::Expand => {
-                let samples = examples * self.walk.pixels();
+                let samples = examples * self.walk.convolution.pixels();
                 counted.add(samples * lines);
                 (samples, T::from_usize(self.walk.locations().count))
             }

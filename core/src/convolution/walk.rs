@@ -397,11 +397,6 @@ impl Walk<'_> {
         }
     }
 
-    /// Pixels of an image.
-    pub(super) fn pixels(&self) -> usize {
-        self.convolution.pixels()
-    }
-
     /// Writes the group's channels at some pixels, c words each, times the root of the share of the kernel's points that meet a pixel
     /// at a location; samples are the pixels of one image after another.
     pub(super) fn read_pixels<T: Scalar>(
@@ -412,7 +407,7 @@ impl Walk<'_> {
     ) {
         let grid = self.patches();
         let ([rows, columns], [by_channel, ..]) = (grid.axes, grid.strides);
-        let (pixels, width) = (self.pixels().max(1), columns.length().max(1));
+        let (pixels, width) = (self.convolution.pixels().max(1), columns.length().max(1));
         let (channels, taps) = (&grid.channels, T::from_usize(grid.taps()));
         for (sample, into) in samples.zip(into.chunks_exact_mut(length(channels).max(1))) {
             let image = images.column(sample / pixels, self.convolution.input_words());
