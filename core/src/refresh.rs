@@ -155,13 +155,25 @@ fn checks(size: usize, examples: usize) -> u32 {
 pub(crate) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
-    mut later: Later<'_, T>,
+    later: Later<'_, T>,
     effort: &Effort<T>,
+) -> Effect {
+    both_sides(layer, later, |layer, side, later, effect| {
+        one_side(layer, in_flight, later, side, effort, effect);
+    })
+}
+
+/// Both sides by `turn`, the input's first; none where the factors are not sound, which then start anew.
+#[inline(always)]
+pub(crate) fn both_sides<T: Scalar>(
+    layer: &mut LayerMut<'_, T>,
+    mut later: Later<'_, T>,
+    mut turn: impl FnMut(&mut LayerMut<'_, T>, Side, Later<'_, T>, &mut Effect),
 ) -> Effect {
     let mut effect = Effect { rotations: 0, operations: 0, failed: false };
     if layer.factors_are_sound() {
-        one_side(layer, in_flight, later.reborrow(), Side::Input, effort, &mut effect);
-        one_side(layer, in_flight, later, Side::Output, effort, &mut effect);
+        turn(layer, Side::Input, later.reborrow(), &mut effect);
+        turn(layer, Side::Output, later, &mut effect);
     } else {
         layer.marks().forget_factors();
         effect.failed = true;

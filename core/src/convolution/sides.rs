@@ -15,7 +15,7 @@ use crate::{
     jacobi::{Companion, Turn},
     kernels::{Counted, dot, rescale},
     layer::{Parts, Values},
-    refresh::{Effect, Effort, Later, Side, one_rotation, rotate_side},
+    refresh::{Effect, Effort, Later, Side, both_sides, one_rotation, rotate_side},
 };
 
 /// out = X U_A, for so many rows of n columns each.
@@ -75,18 +75,10 @@ fn in_basis<'x, T: Scalar>(
 #[inline(never)]
 pub(super) fn refresh<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
-    mut later: Later<'_, T>,
+    later: Later<'_, T>,
     effort: &Effort<T>,
 ) -> Effect {
-    let mut effect = Effect { rotations: 0, operations: 0, failed: false };
-    if layer.factors_are_sound() {
-        one_side(layer, Side::Input, later.reborrow(), effort, &mut effect);
-        one_side(layer, Side::Output, later, effort, &mut effect);
-    } else {
-        layer.marks().forget_factors();
-        effect.failed = true;
-    }
-    effect
+    both_sides(layer, later, |layer, side, later, effect| one_side(layer, side, later, effort, effect))
 }
 
 /// A factor, S and the velocity, and the operations of a rotation.
