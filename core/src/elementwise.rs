@@ -5,7 +5,7 @@
 //! whichever way is taken, so the bits are the same. *Cost*: that of [`refresh`](crate::step) and of
 //! [`precondition`](crate::precondition()). *Failure*: none.
 
-use crate::{Scalar, precondition::Advance, survey::Sight, turns::TurnList};
+use crate::{Scalar, precondition::Advance, row_walk::RowWalk, survey::Sight, turns::TurnList};
 
 /// A piece of elementwise work.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub struct Elementwise<'w, T>(Work<'w, T>);
 
 #[derive(Debug)]
 enum Work<'w, T> {
+    Walk([Option<RowWalk<'w, T>>; 2]),
     Turn(TurnList<'w, T>),
     Survey(Sight<'w, T>),
     Advance(Advance<'w, T>),
@@ -34,6 +35,11 @@ impl<'w, T: Scalar> Elementwise<'w, T> {
     #[inline(always)]
     fn run_as<const INLINED: bool>(self) {
         match self.0 {
+            Work::Walk(walks) => {
+                for walk in walks.into_iter().flatten() {
+                    walk.go();
+                }
+            }
             Work::Turn(list) => list.take::<INLINED>(),
             Work::Survey(sight) => sight.look::<INLINED>(),
             Work::Advance(advance) => advance.go::<INLINED>(),
@@ -43,6 +49,9 @@ impl<'w, T: Scalar> Elementwise<'w, T> {
     /// Two pieces that can be done at the same time; one alone where it cannot be cut.
     pub fn halves(self) -> (Self, Option<Self>) {
         match self.0 {
+            Work::Walk([Some(one), Some(other)]) => {
+                (Self::walks([Some(one), None]), Some(Self::walks([None, Some(other)])))
+            }
             Work::Turn(list) => {
                 let (one, other) = list.halves();
                 (Self(Work::Turn(one)), other.map(Self::turn))
@@ -51,17 +60,22 @@ impl<'w, T: Scalar> Elementwise<'w, T> {
                 let (one, other) = advance.halves();
                 (Self(Work::Advance(one)), other.map(Self::advance))
             }
-            Work::Survey(sight) => (Self(Work::Survey(sight)), None),
+            whole => (Self(whole), None),
         }
     }
 
     /// Words that it goes over.
     pub fn words(&self) -> usize {
         match &self.0 {
+            Work::Walk(walks) => walks.iter().flatten().map(RowWalk::words).fold(0, usize::saturating_add),
             Work::Turn(list) => list.words(),
             Work::Survey(sight) => sight.words(),
             Work::Advance(advance) => advance.words(),
         }
+    }
+
+    pub(crate) fn walks(walks: [Option<RowWalk<'w, T>>; 2]) -> Self {
+        Self(Work::Walk(walks))
     }
 
     pub(crate) fn turn(list: TurnList<'w, T>) -> Self {

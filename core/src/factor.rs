@@ -18,8 +18,6 @@
 //! operations, a projection 2 N n^2, the care 4 n a rotation. *Failure*: none; values are gated before
 //! ([`guard`](crate::guard)), and a refresh that hits its cap leaves a valid basis.
 
-#[cfg(feature = "large")]
-use crate::turns::Waiting;
 use crate::{
     Blend, Error, MatrixMut, MatrixRef, Scalar,
     carve::cut,
@@ -156,6 +154,12 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
         crate::guard::first_non_finite(self.covariance()).is_none()
     }
 
+    /// What a walk skips. In a null space the entries are rounding of the larger ones, and rotating them would waste the budget.
+    #[inline(always)]
+    pub(crate) fn negligible(self, threshold: T) -> Negligible<T> {
+        Negligible { threshold, floor: T::EPSILON * self.trace() }
+    }
+
     /// out = U^T x for a batch; with one row less in x than U has, x has a virtual 1 in the last place (the bias). Inlined, so
     /// that no frame of it lies below the product.
     #[inline(always)]
@@ -281,27 +285,6 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         })
     }
 
-    /// The same for a large factor: all but C turn when the walk is over, or the list full.
-    #[cfg(feature = "large")]
-    #[inline(never)]
-    pub(crate) fn rotate_later(
-        &mut self,
-        companions: &mut [Companion<'_, T>],
-        mut waiting: Waiting<'_, T>,
-        threshold: T,
-        budget: Budget,
-    ) -> Walked {
-        let size = self.size;
-        let walked = self.rotate_by(threshold, budget, |covariance, words, care, pair| {
-            let rotation = annihilate(covariance, size, pair);
-            waiting.turn(&mut Basis { words, size, care }, companions, pair, &rotation);
-        });
-        let mut care = self.cursor(Place::Orthogonality);
-        waiting.finish(&mut Basis { words: self.parts().basis, size, care: &mut care }, companions);
-        self.set_cursor(Place::Orthogonality, care.normal(size + 1));
-        walked
-    }
-
     /// The walk: `turn` annihilates a pair and turns all that is held in the basis along.
     #[inline(always)]
     fn rotate_by(
@@ -310,12 +293,11 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         budget: Budget,
         mut turn: impl FnMut(&mut [T], &mut [T], &mut Cursor, (usize, usize)),
     ) -> Walked {
-        // In a null space the entries are rounding of the larger ones, and rotating them would waste the budget.
-        let floor = T::EPSILON * self.as_ref().trace();
+        let negligible = self.as_ref().negligible(threshold);
         let (mut walk, mut care) = (self.cursor(Place::Walk), self.cursor(Place::Orthogonality));
         let size = self.size;
         let Parts { covariance, basis, .. } = self.parts();
-        let (negligible, mut walked) = (Negligible { threshold, floor }, Walked { rotations: 0, checks: 0 });
+        let mut walked = Walked { rotations: 0, checks: 0 };
         while let Some(pair) = jacobi::seek(covariance, size, &mut walk, negligible, budget, &mut walked) {
             turn(covariance, basis, &mut care, pair);
         }
@@ -324,18 +306,45 @@ impl<'a, T: Scalar> FactorMut<'a, T> {
         walked
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn cursor(&self, place: Place) -> Cursor {
-        // Any word is a place: a saturating cast takes NaN to 0.
-        let word = |index: usize| self.words.get(index).map_or(0, |word| word.to_usize());
-        Cursor { row: word(place as usize), column: word(place as usize + 1) }
+        Cursor::stored(self.words.get(place as usize..).unwrap_or_default())
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn set_cursor(&mut self, place: Place, cursor: Cursor) {
-        for (word, index) in
-            self.parts().cursors.iter_mut().skip(place as usize).zip([cursor.row, cursor.column])
-        {
+        let words = self.parts().cursors.get_mut(place as usize..).unwrap_or_default();
+        cursor.store(words.get_mut(..2).unwrap_or_default());
+    }
+
+    /// What a walk over the pairs reads and writes: the words of its cursor, and C.
+    #[cfg(feature = "large")]
+    pub(crate) fn walked_over(&mut self) -> (&mut [T], &mut [T]) {
+        let Parts { cursors, covariance, .. } = self.parts();
+        (cursors.get_mut(Place::Walk as usize..).unwrap_or_default(), covariance)
+    }
+
+    /// Work on the basis, with the place of the care for it.
+    #[cfg(feature = "large")]
+    pub(crate) fn with_basis(&mut self, work: impl FnOnce(Basis<'_, T>)) {
+        let (size, mut care) = (self.size, self.cursor(Place::Orthogonality));
+        work(Basis { words: self.parts().basis, size, care: &mut care });
+        self.set_cursor(Place::Orthogonality, care.normal(size + 1));
+    }
+}
+
+impl Cursor {
+    /// From two words of a state; any word is a place, since a saturating cast takes NaN to 0.
+    #[inline(never)]
+    pub(crate) fn stored<T: Scalar>(words: &[T]) -> Self {
+        let word = |index: usize| words.get(index).map_or(0, |word| word.to_usize());
+        Self { row: word(0), column: word(1) }
+    }
+
+    /// Into two words of a state.
+    #[inline(never)]
+    pub(crate) fn store<T: Scalar>(self, words: &mut [T]) {
+        for (word, index) in words.iter_mut().zip([self.row, self.column]) {
             *word = T::from_usize(index);
         }
     }
@@ -352,10 +361,6 @@ pub(crate) struct Basis<'b, T> {
 
 #[cfg(feature = "large")]
 impl<T: Scalar> Basis<'_, T> {
-    pub(crate) fn reborrow(&mut self) -> Basis<'_, T> {
-        Basis { words: self.words, size: self.size, care: self.care }
-    }
-
     pub(crate) fn size(&self) -> usize {
         self.size
     }

@@ -141,7 +141,7 @@ pub(crate) fn index_held(i: usize, j: usize) -> usize {
 }
 
 /// Where column j begins in a matrix that lies in memory.
-fn first_held(j: usize) -> usize {
+pub(crate) fn first_held(j: usize) -> usize {
     j.wrapping_mul(j.wrapping_add(1)) / 2
 }
 
@@ -421,7 +421,8 @@ pub(crate) fn seek<T: Scalar>(
 
 impl<T: Scalar> Negligible<T> {
     /// By squares where these keep their digits: a device has no fast root.
-    fn holds(&self, c_pq: T, c_pp: T, c_qq: T) -> bool {
+    #[inline]
+    pub(crate) fn holds(&self, c_pq: T, c_pp: T, c_qq: T) -> bool {
         let size = c_pq.abs();
         // Below the normal range a rotation rounds to what it was, and the sweeps would never end.
         if size < T::MIN_POSITIVE || size <= self.floor {

@@ -91,6 +91,8 @@ mod room;
 #[cfg(any(test, all(target_arch = "arm", target_abi = "eabihf")))]
 mod root;
 mod rotation;
+#[cfg(feature = "large")]
+mod row_walk;
 mod scalar;
 mod scalings;
 pub mod shape;

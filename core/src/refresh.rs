@@ -15,7 +15,7 @@ use crate::{
     progress::is_due,
 };
 #[cfg(feature = "large")]
-use crate::{Kernels, turns::Waiting};
+use crate::{Kernels, elementwise::Elementwise, turns::Waiting};
 #[cfg(not(feature = "large"))]
 use core::marker::PhantomData;
 
@@ -78,6 +78,17 @@ impl<T: Scalar> Effort<T> {
         let excess = T::from_usize(allowed as usize) / T::from_usize(rotations.max(1) as usize);
         let threshold = threshold * excess.sqrt().sqrt();
         Effort::Rotate { rotations: allowed, per_line: T::ZERO, examples, threshold }
+    }
+
+    /// The threshold and the budget of the walk over one factor of so many lines, unless it is solved.
+    #[inline(always)]
+    fn walk(self, size: usize) -> Option<(T, Budget)> {
+        match self.for_lines(size) {
+            Effort::Rotate { rotations, examples, threshold, .. } => {
+                Some((threshold, Budget { rotations, checks: checks(size, examples) }))
+            }
+            Effort::Solve(_) => None,
+        }
     }
 }
 
@@ -158,8 +169,8 @@ pub(crate) fn refresh<T: Scalar>(
     later: Later<'_, T>,
     effort: &Effort<T>,
 ) -> Effect {
-    both_sides(layer, later, |layer, side, later, effect| {
-        one_side(layer, in_flight, later, side, effort, effect);
+    both_sides(layer, later, effort, |layer, side, ahead, effect| {
+        one_side(layer, in_flight, ahead, side, effort, effect);
     })
 }
 
@@ -167,13 +178,15 @@ pub(crate) fn refresh<T: Scalar>(
 #[inline(always)]
 pub(crate) fn both_sides<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
-    mut later: Later<'_, T>,
-    mut turn: impl FnMut(&mut LayerMut<'_, T>, Side, Later<'_, T>, &mut Effect),
+    later: Later<'_, T>,
+    effort: &Effort<T>,
+    mut turn: impl FnMut(&mut LayerMut<'_, T>, Side, Ahead<'_, T>, &mut Effect),
 ) -> Effect {
     let mut effect = Effect { rotations: 0, operations: 0, failed: false };
     if layer.factors_are_sound() {
-        turn(layer, Side::Input, later.reborrow(), &mut effect);
-        turn(layer, Side::Output, later, &mut effect);
+        let [input, output] = later.walk_ahead(layer, effort);
+        turn(layer, Side::Input, input, &mut effect);
+        turn(layer, Side::Output, output, &mut effect);
     } else {
         layer.marks().forget_factors();
         effect.failed = true;
@@ -237,7 +250,7 @@ fn turning<'x, T: Scalar>(
 fn one_side<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     in_flight: &mut InFlight<'_, T>,
-    later: Later<'_, T>,
+    ahead: Ahead<'_, T>,
     side: Side,
     effort: &Effort<T>,
     effect: &mut Effect,
@@ -245,7 +258,7 @@ fn one_side<T: Scalar>(
     let each = each_rotation(layer, in_flight, side);
     // By reference: it is large, and a move would take its size of the stack again.
     let Turning { factor, companions } = &mut turning(layer, in_flight, side);
-    rotate_side(factor, companions, each, later, effort, effect);
+    rotate_side(factor, companions, each, ahead, effort, effect);
 }
 
 /// The same of a factor and its companions, at so many operations a rotation.
@@ -254,32 +267,29 @@ pub(crate) fn rotate_side<T: Scalar>(
     factor: &mut FactorMut<'_, T>,
     companions: &mut [Companion<'_, T>],
     each: u64,
-    mut later: Later<'_, T>,
+    ahead: Ahead<'_, T>,
     effort: &Effort<T>,
     effect: &mut Effect,
 ) {
     let size = factor.size();
-    let (rotations, checks) = match effort.for_lines(size) {
-        Effort::Solve(limits) if PUBLISHED => {
-            let report = factor.solve(companions, limits);
-            // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
-            let complete = limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON;
-            effect.failed |= complete && !report.converged;
-            (report.rotations, u64::from(report.sweeps) * u64::from(jacobi::pairs(size)))
-        }
+    let (rotations, checks) = if let Some((threshold, budget)) = effort.walk(size) {
+        let walked = ahead.walk(factor, companions, threshold, budget);
+        (walked.rotations, walked.checks.into())
+    } else if let (Effort::Solve(limits), true) = (*effort, PUBLISHED) {
+        let report = factor.solve(companions, limits);
+        // A lower cap is a budget, not a failure; so is a loose threshold, under which the last pairs converge slowly.
+        let complete = limits.sweeps >= T::SWEEP_LIMIT && limits.threshold <= T::EPSILON;
+        effect.failed |= complete && !report.converged;
+        (report.rotations, u64::from(report.sweeps) * u64::from(jacobi::pairs(size)))
+    } else {
         // No effort is one where periodic solves are not built.
-        Effort::Solve(_) => (0, 0),
-        Effort::Rotate { rotations, examples, threshold, .. } => {
-            let budget = Budget { rotations, checks: checks(size, examples) };
-            let walked = later.walk(factor, companions, threshold, budget);
-            (walked.rotations, walked.checks.into())
-        }
+        (0, 0)
     };
     effect.rotations += u64::from(rotations);
     effect.operations += u64::from(rotations) * each + 4 * checks;
 }
 
-/// By whom and where the turns of a large factor are taken together; empty where the feature `large` is off.
+/// By whom and where the turns of large factors are listed; empty where the feature `large` is off.
 pub(crate) struct Later<'x, T> {
     #[cfg(feature = "large")]
     kernels: &'x dyn Kernels<T>,
@@ -289,42 +299,69 @@ pub(crate) struct Later<'x, T> {
     nothing: PhantomData<&'x mut T>,
 }
 
+/// The walk of one side, as far as its turns are listed; empty where the feature `large` is off.
+pub(crate) struct Ahead<'x, T> {
+    #[cfg(feature = "large")]
+    kernels: &'x dyn Kernels<T>,
+    #[cfg(feature = "large")]
+    waiting: Option<Waiting<'x, T>>,
+    #[cfg(not(feature = "large"))]
+    nothing: PhantomData<&'x mut T>,
+}
+
+#[cfg(feature = "large")]
 impl<'x, T: Scalar> Later<'x, T> {
     /// By these kernels, in any number of words that nothing else needs now.
-    #[cfg(feature = "large")]
     pub(crate) fn new(kernels: Chosen<'x, T>, scratch: &'x mut [T]) -> Self {
         Self { kernels: kernels.get(), scratch }
     }
 
-    #[cfg(not(feature = "large"))]
+    /// Walks over both factors, which read nothing of each other; what turns along waits.
+    fn walk_ahead(self, layer: &mut LayerMut<'_, T>, effort: &Effort<T>) -> [Ahead<'x, T>; 2] {
+        let Self { kernels, scratch } = self;
+        let parts = layer.parts_mut();
+        let (n, m) = (parts.input_factor.size(), parts.output_factor.size());
+        let for_input = scratch.len() / (n + m).max(1) * n;
+        let (one, other) = scratch.split_at_mut_checked(for_input).unwrap_or_default();
+        let mut sides = [(parts.input_factor, one), (parts.output_factor, other)].map(|(factor, words)| {
+            let walk = effort.walk(factor.size());
+            let waiting =
+                walk.and_then(|(threshold, budget)| Waiting::new(words, factor.as_ref(), threshold, budget));
+            (factor, waiting)
+        });
+        let walks =
+            sides.each_mut().map(|(factor, waiting)| waiting.as_mut().map(|waiting| waiting.list(factor)));
+        kernels.elementwise(Elementwise::walks(walks));
+        sides.map(|(_, waiting)| Ahead { kernels, waiting })
+    }
+}
+
+#[cfg(not(feature = "large"))]
+impl<'x, T: Scalar> Later<'x, T> {
     #[inline(always)]
     pub(crate) fn new(_kernels: Chosen<'x, T>, _scratch: &'x mut [T]) -> Self {
         Self { nothing: PhantomData }
     }
 
-    #[cfg(feature = "large")]
-    pub(crate) fn reborrow(&mut self) -> Later<'_, T> {
-        Later { kernels: self.kernels, scratch: self.scratch }
-    }
-
-    #[cfg(not(feature = "large"))]
     #[inline(always)]
-    pub(crate) fn reborrow(&mut self) -> Later<'_, T> {
-        Later { nothing: PhantomData }
+    fn walk_ahead(self, _layer: &mut LayerMut<'_, T>, _effort: &Effort<T>) -> [Ahead<'x, T>; 2] {
+        [Ahead { nothing: PhantomData }, Ahead { nothing: PhantomData }]
     }
+}
 
-    /// A walk over the pairs of a factor, by which all turns.
+impl<T: Scalar> Ahead<'_, T> {
+    /// The walk over the pairs of a factor, by which all turns.
     #[inline(always)]
     fn walk(
-        &mut self,
+        self,
         factor: &mut FactorMut<'_, T>,
         companions: &mut [Companion<'_, T>],
         threshold: T,
         budget: Budget,
     ) -> Walked {
         #[cfg(feature = "large")]
-        if let Some(waiting) = Waiting::new(self.kernels, self.scratch, factor.size()) {
-            return factor.rotate_later(companions, waiting, threshold, budget);
+        if let Some(waiting) = self.waiting {
+            return waiting.finish(self.kernels, factor, companions);
         }
         factor.rotate(companions, threshold, budget)
     }

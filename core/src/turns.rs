@@ -8,10 +8,13 @@
 
 use crate::{
     Kernels, Scalar,
+    carve::cut,
     companion::{Companion, Companions, Turn},
     elementwise::Elementwise,
-    factor::Basis,
+    factor::{Basis, FactorMut, FactorRef},
+    jacobi::{Budget, Negligible, Walked},
     rotation::Rotation,
+    row_walk::RowWalk,
 };
 
 /// Words of a turn in a list: p, q and the rotation.
@@ -26,7 +29,7 @@ const WORTH: usize = 32;
 /// Turns to be taken, as [`Elementwise`] work.
 #[derive(Debug)]
 pub(crate) struct TurnList<'w, T> {
-    turns: &'w [[T; TURN]],
+    turns: &'w [Listed<T>],
     /// Where this part of the work has it.
     basis: Option<Basis<'w, T>>,
     companions: Companions<'w, T>,
@@ -35,17 +38,13 @@ pub(crate) struct TurnList<'w, T> {
 impl<T: Scalar> TurnList<'_, T> {
     #[inline(always)]
     pub(crate) fn take<const INLINED: bool>(self) {
-        let turns = self
-            .turns
-            .iter()
-            .map(|[p, q, rotation @ ..]| (p.to_usize(), q.to_usize(), Rotation::from_words(*rotation)));
         if let Some(mut basis) = self.basis {
-            for (p, q, rotation) in turns.clone() {
+            for (p, q, rotation) in self.turns.iter().map(unlisted) {
                 basis.turn_as::<INLINED>(p, q, &rotation);
             }
         }
         for mut companion in self.companions {
-            companion.turn_all::<INLINED>(turns.clone());
+            companion.turn_all::<INLINED>(self.turns.iter().map(unlisted));
         }
     }
 
@@ -82,47 +81,92 @@ impl<T: Scalar> TurnList<'_, T> {
     }
 }
 
-/// The turns of a walk.
+/// A turn in a list: p, q and the rotation.
+pub(crate) type Listed<T> = [T; TURN];
+
+#[inline(always)]
+pub(crate) fn listed<T: Scalar>(p: usize, q: usize, rotation: &Rotation<T>) -> Listed<T> {
+    let [tangent, sine, ratio] = rotation.words();
+    // Exact: a matrix of 2^24 lines fits into no memory.
+    [T::from_usize(p), T::from_usize(q), tangent, sine, ratio]
+}
+
+#[inline(always)]
+pub(crate) fn unlisted<T: Scalar>([p, q, rotation @ ..]: &Listed<T>) -> (usize, usize, Rotation<T>) {
+    (p.to_usize(), q.to_usize(), Rotation::from_words(*rotation))
+}
+
+/// A walk of one factor whose turns wait.
 pub(crate) struct Waiting<'w, T> {
-    kernels: &'w dyn Kernels<T>,
-    turns: &'w mut [[T; TURN]],
-    count: usize,
+    negligible: Negligible<T>,
+    /// What the walk may still do, once the turns that wait are taken.
+    left: Budget,
+    /// What it has done since turns were taken.
+    listed: Walked,
+    turns: &'w mut [Listed<T>],
+    /// n words, for a row of C.
+    row: &'w mut [T],
 }
 
 impl<'w, T: Scalar> Waiting<'w, T> {
-    /// A list in these words for a factor of so many lines, if that is worth its while.
-    pub(crate) fn new(kernels: &'w dyn Kernels<T>, words: &'w mut [T], lines: usize) -> Option<Self> {
+    /// A walk of this factor with a list in these words, if that is worth its while.
+    pub(crate) fn new(
+        mut words: &'w mut [T],
+        factor: FactorRef<'_, T>,
+        threshold: T,
+        left: Budget,
+    ) -> Option<Self> {
+        let row = cut(&mut words, factor.size())?;
         let turns = words.as_chunks_mut().0;
-        (lines >= LARGE && turns.len() >= WORTH).then_some(Self { kernels, turns, count: 0 })
+        let worth = factor.size() >= LARGE && turns.len() >= WORTH;
+        let (negligible, listed) = (factor.negligible(threshold), Walked { rotations: 0, checks: 0 });
+        worth.then_some(Self { negligible, left, listed, turns, row })
     }
 
-    /// Turns lines p < q of all, later.
-    pub(crate) fn turn(
-        &mut self,
-        basis: &mut Basis<'_, T>,
+    /// The walk, as far as the list has room.
+    pub(crate) fn list<'l>(&'l mut self, factor: &'l mut FactorMut<'_, T>) -> RowWalk<'l, T> {
+        let (size, room) = (factor.size(), u32::try_from(self.turns.len()).unwrap_or(u32::MAX));
+        let budget = Budget { rotations: self.left.rotations.min(room), ..self.left };
+        let (cursor, covariance) = factor.walked_over();
+        let Self { negligible, listed: walked, turns, row, .. } = self;
+        *walked = Walked { rotations: 0, checks: 0 };
+        RowWalk { cursor, covariance, size, negligible: *negligible, budget, walked, row, turns }
+    }
+
+    /// Takes the turns that wait, and walks on to the end.
+    pub(crate) fn finish(
+        mut self,
+        kernels: &dyn Kernels<T>,
+        factor: &mut FactorMut<'_, T>,
         companions: &mut [Companion<'_, T>],
-        (p, q): (usize, usize),
-        rotation: &Rotation<T>,
-    ) {
-        if let Some(turn) = self.turns.get_mut(self.count) {
-            let [tangent, sine, ratio] = rotation.words();
-            // Exact: a matrix of 2^24 lines fits into no memory.
-            *turn = [T::from_usize(p), T::from_usize(q), tangent, sine, ratio];
-            self.count += 1;
+    ) -> Walked {
+        let mut walked = self.listed;
+        self.take(kernels, factor, companions);
+        while self.left.rotations > 0 && self.left.checks > 0 {
+            kernels.elementwise(Elementwise::walks([Some(self.list(factor)), None]));
+            walked.rotations += self.listed.rotations;
+            walked.checks += self.listed.checks;
+            self.take(kernels, factor, companions);
         }
-        if self.count == self.turns.len() {
-            self.finish(basis, companions);
-        }
+        walked
     }
 
     /// Takes all turns that wait.
-    pub(crate) fn finish(&mut self, basis: &mut Basis<'_, T>, companions: &mut [Companion<'_, T>]) {
-        let turns = self.turns.get(..self.count).unwrap_or_default();
+    fn take(
+        &mut self,
+        kernels: &dyn Kernels<T>,
+        factor: &mut FactorMut<'_, T>,
+        companions: &mut [Companion<'_, T>],
+    ) {
+        let turns = self.turns.get(..self.listed.rotations as usize).unwrap_or_default();
         let mut companions = companions.iter_mut().map(Companion::reborrow);
         let empty = || Companion::rows(&mut [], 0, Turn::Linear);
         let companions = core::array::from_fn(|_| companions.next().unwrap_or_else(empty));
-        let list = TurnList { turns, basis: Some(basis.reborrow()), companions };
-        self.kernels.elementwise(Elementwise::turn(list));
-        self.count = 0;
+        factor.with_basis(|basis| {
+            let list = TurnList { turns, basis: Some(basis), companions };
+            kernels.elementwise(Elementwise::turn(list));
+        });
+        self.left.rotations -= self.listed.rotations;
+        self.left.checks -= self.listed.checks;
     }
 }

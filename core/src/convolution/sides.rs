@@ -15,7 +15,7 @@ use crate::{
     jacobi::{Companion, Turn},
     kernels::{Counted, dot, rescale},
     layer::{Parts, Values},
-    refresh::{Effect, Effort, Later, Side, both_sides, one_rotation, rotate_side},
+    refresh::{Ahead, Effect, Effort, Later, Side, both_sides, one_rotation, rotate_side},
 };
 
 /// out = X U_A, for so many rows of n columns each.
@@ -78,7 +78,9 @@ pub(super) fn refresh<T: Scalar>(
     later: Later<'_, T>,
     effort: &Effort<T>,
 ) -> Effect {
-    both_sides(layer, later, |layer, side, later, effect| one_side(layer, side, later, effort, effect))
+    both_sides(layer, later, effort, |layer, side, ahead, effect| {
+        one_side(layer, side, ahead, effort, effect);
+    })
 }
 
 /// A factor, S and the velocity, and the operations of a rotation.
@@ -106,12 +108,12 @@ fn turning<'x, T: Scalar>(layer: &'x mut LayerMut<'_, T>, side: Side) -> Turning
 fn one_side<T: Scalar>(
     layer: &mut LayerMut<'_, T>,
     side: Side,
-    later: Later<'_, T>,
+    ahead: Ahead<'_, T>,
     effort: &Effort<T>,
     effect: &mut Effect,
 ) {
     let Turning { factor, companions, each } = &mut turning(layer, side);
-    rotate_side(factor, companions, *each, later, effort, effect);
+    rotate_side(factor, companions, *each, ahead, effort, effect);
 }
 
 /// sqrt(sum a_j D_ij^2 / m) with a = diag A in its basis. `scratch`: m words.
