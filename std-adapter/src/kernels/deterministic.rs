@@ -12,9 +12,9 @@
 //! *Invariant*: no fused multiply-add and no other order: bit for bit [`Reference`]. *Cost*: a copy of X in panels of 32 rows.
 //! *Failure*: none; sizes are those of the matrices.
 
-use super::{is_small, vectorised};
+use super::{activations, is_small, vectorised};
 use ekfac::{
-    Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar,
+    Activation, Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar,
     kernels::{Elementwise, rescale},
 };
 use pulp::Arch;
@@ -278,6 +278,14 @@ impl<T: Scalar> Kernels<T> for DeterministicKernels {
         };
         Panels::new(g, |x| x * x).add_to(&mut columns, coefficient, |_| rows);
         blend.apply(scalings.as_mut_slice(), &means);
+    }
+
+    fn activate(&self, activation: Activation, z: &[T], h: &mut [T]) -> bool {
+        activations::activate(activation, z, h)
+    }
+
+    fn through_activation(&self, activation: Activation, g: &mut [T], z: &[T], h: &[T]) {
+        activations::through(activation, g, z, h);
     }
 
     fn elementwise(&self, work: Elementwise<'_, T>) {

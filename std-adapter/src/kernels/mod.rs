@@ -9,6 +9,7 @@
 //! columns or rows of the result, so that no sum is cut. *Failure*: a panic in a worker ends the step and comes back as
 //! [`Error::KernelsFailed`](ekfac::Error::KernelsFailed) from [`Network`](crate::Network); the pool stays usable.
 
+mod activations;
 mod deterministic;
 mod fast;
 mod tanh;
@@ -60,7 +61,10 @@ impl Mode {
             (Mode::Deterministic, None) => Box::new(DeterministicKernels),
             (Mode::Deterministic, Some(pool)) => Box::new(Threaded::new(DeterministicKernels, pool)),
             (Mode::Fast, None) => Box::new(FaerKernels::new()),
-            (Mode::Fast, Some(pool)) => Box::new(Threaded::new(FaerKernels::new(), pool)),
+            (Mode::Fast, Some(pool)) => {
+                let kernels = FaerKernels::on_threads(pool.current_num_threads());
+                Box::new(Threaded::new(kernels, pool).leaving_products())
+            }
         }
     }
 }

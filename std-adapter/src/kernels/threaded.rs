@@ -34,13 +34,20 @@ const LEAST: usize = 4;
 pub struct Threaded<K> {
     kernels: K,
     pool: Arc<ThreadPool>,
+    /// Whether the kernels share products among the threads of the pool themselves.
+    leaves_products: bool,
 }
 
 impl<K> Threaded<K> {
     /// These kernels on this pool.
     #[must_use]
     pub fn new(kernels: K, pool: Arc<ThreadPool>) -> Self {
-        Self { kernels, pool }
+        Self { kernels, pool, leaves_products: false }
+    }
+
+    /// The same where the kernels share products among the threads of the pool that they are called in.
+    pub(super) fn leaving_products(self) -> Self {
+        Self { leaves_products: true, ..self }
     }
 
     /// Threads of the pool.
@@ -137,6 +144,9 @@ impl<T: Scalar, K: Kernels<T>> Kernels<T> for Threaded<K> {
         if self.is_serial(left.rows(), right.columns(), inner) {
             return self.kernels.product(out, left, right, scale, keep);
         }
+        if self.leaves_products {
+            return self.pool.install(|| self.kernels.product(out, left, right, scale, keep));
+        }
         self.split(out, keep, |rows, columns, piece| {
             let (left, right) = (part(left, rows, 0..inner), part(right, 0..right.rows(), columns));
             self.kernels.product(piece, left, right, scale, keep);
@@ -155,6 +165,9 @@ impl<T: Scalar, K: Kernels<T>> Kernels<T> for Threaded<K> {
         if self.is_serial(left.columns(), right.columns(), inner) {
             return self.kernels.product_left_transposed(out, left, right, scale, keep);
         }
+        if self.leaves_products {
+            return self.pool.install(|| self.kernels.product_left_transposed(out, left, right, scale, keep));
+        }
         self.split(out, keep, |rows, columns, piece| {
             let (left, right) = (part(left, 0..inner, rows), part(right, 0..right.rows(), columns));
             self.kernels.product_left_transposed(piece, left, right, scale, keep);
@@ -172,6 +185,11 @@ impl<T: Scalar, K: Kernels<T>> Kernels<T> for Threaded<K> {
         let inner = left.columns();
         if self.is_serial(left.rows(), right.rows(), inner) {
             return self.kernels.product_right_transposed(out, left, right, scale, keep);
+        }
+        if self.leaves_products {
+            return self
+                .pool
+                .install(|| self.kernels.product_right_transposed(out, left, right, scale, keep));
         }
         self.split(out, keep, |rows, columns, piece| {
             let (left, right) = (part(left, rows, 0..inner), part(right, columns, 0..right.columns()));
