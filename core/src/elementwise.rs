@@ -2,7 +2,7 @@
 //!
 //! With the feature `large` it is an order that [`Kernels::elementwise`](crate::Kernels::elementwise) carries out: an engine may do so under wider vectors, or
 //! on several threads by [`halves`](Elementwise::halves). *Invariant*: every word sees the same operations in the same order
-//! whichever way is taken, so the bits are the same. *Cost*: that of [`refresh`](crate::step) and of
+//! whichever way is taken, and sums are added up in one order, so the bits are the same. *Cost*: that of [`refresh`](crate::step) and of
 //! [`precondition`](crate::precondition()). *Failure*: none.
 
 use crate::{Scalar, precondition::Advance, row_walk::RowWalk, survey::Sight, turns::TurnList};
@@ -60,7 +60,11 @@ impl<'w, T: Scalar> Elementwise<'w, T> {
                 let (one, other) = advance.halves();
                 (Self(Work::Advance(one)), other.map(Self::advance))
             }
-            whole => (Self(whole), None),
+            Work::Survey(sight) => {
+                let (one, other) = sight.halves();
+                (Self(Work::Survey(one)), other.map(Self::survey))
+            }
+            Work::Walk(walks) => (Self(Work::Walk(walks)), None),
         }
     }
 

@@ -180,11 +180,11 @@ fn a_wide_layer_has_the_same_bits_whether_its_turns_wait_or_not() -> Result<(), 
 #[cfg(feature = "batches")]
 const SURVEYED_DIGEST: u64 = 14502866358933931122;
 
-/// With the feature `large` a survey is a piece of work that kernels carry out: sums made in another order are other bits, and so are
-/// the mean length and the typical reach that are made of them.
+/// With the feature `large` the sums of a survey are noted column by column: added up in another order they are other bits, and so
+/// are the mean length and the typical reach that are made of them.
 #[cfg(feature = "batches")]
 #[test]
-fn a_learner_has_the_same_bits_whoever_carries_out_its_surveys() -> Result<(), Error> {
+fn a_learner_has_the_same_bits_whether_its_surveys_are_noted_or_not() -> Result<(), Error> {
     const LAYERS: [Dense; 2] = layers![30 => 20 Tanh => 6 Identity];
     const NET: Net<'static> = Net::new(&LAYERS, Loss::SquaredError);
     let mut memory = vec![0.0_f32; NET.words(8)];

@@ -5,6 +5,7 @@ use ekfac::{
     Activation, Blend, Config, Coordinates, Dense, Error, Kernels, LayerMut, Learner, Loss, MatrixMut,
     MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, Targets,
     convolution::{Axis, Convolution, ConvolutionLayer},
+    kernels::Elementwise,
     net::dense_layers,
 };
 use ekfac_std::{
@@ -154,6 +155,84 @@ fn any_number_of_threads_leaves_the_digest_of_core() {
             assert_eq!(trained(network, 6), reference, "{threads} threads, round {round}");
         }
     }
+}
+
+/// Cuts elementwise work as far as it goes, and does its pieces in the opposite of their order.
+struct InPieces {
+    pieces: Arc<AtomicUsize>,
+}
+
+impl InPieces {
+    fn take(&self, work: Elementwise<'_, f32>) {
+        match work.halves() {
+            (one, Some(other)) => {
+                self.take(other);
+                self.take(one);
+            }
+            (whole, None) => {
+                self.pieces.fetch_add(1, Ordering::Relaxed);
+                whole.run();
+            }
+        }
+    }
+}
+
+impl Kernels<f32> for InPieces {
+    fn product(&self, out: MatrixMut<'_, f32>, a: MatrixRef<'_, f32>, b: MatrixRef<'_, f32>, s: f32, k: f32) {
+        Reference.product(out, a, b, s, k);
+    }
+    fn product_left_transposed(
+        &self,
+        out: MatrixMut<'_, f32>,
+        a: MatrixRef<'_, f32>,
+        b: MatrixRef<'_, f32>,
+        s: f32,
+        k: f32,
+    ) {
+        Reference.product_left_transposed(out, a, b, s, k);
+    }
+    fn product_right_transposed(
+        &self,
+        out: MatrixMut<'_, f32>,
+        a: MatrixRef<'_, f32>,
+        b: MatrixRef<'_, f32>,
+        s: f32,
+        k: f32,
+    ) {
+        Reference.product_right_transposed(out, a, b, s, k);
+    }
+    fn symmetric_update(
+        &self,
+        packed: &mut [f32],
+        x: MatrixRef<'_, f32>,
+        b: Blend<f32>,
+        scratch: &mut [f32],
+    ) {
+        Reference.symmetric_update(packed, x, b, scratch);
+    }
+    fn squared_product(
+        &self,
+        s: MatrixMut<'_, f32>,
+        g: MatrixRef<'_, f32>,
+        a: MatrixRef<'_, f32>,
+        b: Blend<f32>,
+        scratch: &mut [f32],
+    ) {
+        Reference.squared_product(s, g, a, b, scratch);
+    }
+    fn elementwise(&self, work: Elementwise<'_, f32>) {
+        self.take(work);
+    }
+}
+
+#[test]
+fn elementwise_work_in_pieces_leaves_the_digest_of_core() {
+    let pieces = Arc::new(AtomicUsize::new(0));
+    let cut = network(128).with_kernels(Box::new(InPieces { pieces: pieces.clone() }));
+    assert_eq!(trained(cut, 6), trained(network(128).with_kernels(Box::new(Reference)), 6));
+    // Three layers, each surveyed and moved once a step: uncut that would be 36, and the turns.
+    let pieces = pieces.load(Ordering::Relaxed);
+    assert!(pieces > 1000, "{pieces} pieces");
 }
 
 #[test]
