@@ -157,84 +157,6 @@ fn any_number_of_threads_leaves_the_digest_of_core() {
     }
 }
 
-/// Cuts elementwise work as far as it goes, and does its pieces in the opposite of their order.
-struct InPieces {
-    pieces: Arc<AtomicUsize>,
-}
-
-impl InPieces {
-    fn take(&self, work: Elementwise<'_, f32>) {
-        match work.halves() {
-            (one, Some(other)) => {
-                self.take(other);
-                self.take(one);
-            }
-            (whole, None) => {
-                self.pieces.fetch_add(1, Ordering::Relaxed);
-                whole.run();
-            }
-        }
-    }
-}
-
-impl Kernels<f32> for InPieces {
-    fn product(&self, out: MatrixMut<'_, f32>, a: MatrixRef<'_, f32>, b: MatrixRef<'_, f32>, s: f32, k: f32) {
-        Reference.product(out, a, b, s, k);
-    }
-    fn product_left_transposed(
-        &self,
-        out: MatrixMut<'_, f32>,
-        a: MatrixRef<'_, f32>,
-        b: MatrixRef<'_, f32>,
-        s: f32,
-        k: f32,
-    ) {
-        Reference.product_left_transposed(out, a, b, s, k);
-    }
-    fn product_right_transposed(
-        &self,
-        out: MatrixMut<'_, f32>,
-        a: MatrixRef<'_, f32>,
-        b: MatrixRef<'_, f32>,
-        s: f32,
-        k: f32,
-    ) {
-        Reference.product_right_transposed(out, a, b, s, k);
-    }
-    fn symmetric_update(
-        &self,
-        packed: &mut [f32],
-        x: MatrixRef<'_, f32>,
-        b: Blend<f32>,
-        scratch: &mut [f32],
-    ) {
-        Reference.symmetric_update(packed, x, b, scratch);
-    }
-    fn squared_product(
-        &self,
-        s: MatrixMut<'_, f32>,
-        g: MatrixRef<'_, f32>,
-        a: MatrixRef<'_, f32>,
-        b: Blend<f32>,
-        scratch: &mut [f32],
-    ) {
-        Reference.squared_product(s, g, a, b, scratch);
-    }
-    fn elementwise(&self, work: Elementwise<'_, f32>) {
-        self.take(work);
-    }
-}
-
-#[test]
-fn elementwise_work_in_pieces_leaves_the_digest_of_core() {
-    let pieces = Arc::new(AtomicUsize::new(0));
-    let cut = network(128).with_kernels(Box::new(InPieces { pieces: pieces.clone() }));
-    assert_eq!(trained(cut, 6), trained(network(128).with_kernels(Box::new(Reference)), 6));
-    // Three layers, each surveyed and moved once a step: uncut that would be 36, and the turns.
-    let pieces = pieces.load(Ordering::Relaxed);
-    assert!(pieces > 1000, "{pieces} pieces");
-}
-
 #[test]
 fn fast_mode_is_the_same_from_run_to_run_and_its_loss_is_near() {
     let (shared, data) = (pool(4), draws::<f32>(11, NET[0] * 128));
@@ -247,20 +169,26 @@ fn fast_mode_is_the_same_from_run_to_run_and_its_loss_is_near() {
     assert!((one - exact).abs() <= 1e-3 * exact, "{one} or {exact}");
 }
 
-/// Panics in the call that takes the fuse to zero, on whatever thread that falls.
-struct Panicking {
+/// Panics in the product that takes the fuse to zero, on whatever thread that falls. Elementwise work is cut as far as it goes, and
+/// its pieces are done in the opposite of their order.
+struct Watched {
     fuse: Arc<AtomicUsize>,
+    pieces: Arc<AtomicUsize>,
 }
 
 const LONG: usize = usize::MAX / 2;
 
-impl Panicking {
+impl Watched {
+    fn with_fuse(fuse: Arc<AtomicUsize>) -> Self {
+        Self { fuse, pieces: Arc::default() }
+    }
+
     fn count(&self) {
         assert!(self.fuse.fetch_sub(1, Ordering::SeqCst) != 0, "injected");
     }
 }
 
-impl Kernels<f32> for Panicking {
+impl Kernels<f32> for Watched {
     fn product(&self, out: MatrixMut<'_, f32>, a: MatrixRef<'_, f32>, b: MatrixRef<'_, f32>, s: f32, k: f32) {
         self.count();
         DeterministicKernels.product(out, a, b, s, k);
@@ -308,6 +236,29 @@ impl Kernels<f32> for Panicking {
         self.count();
         DeterministicKernels.squared_product(s, g, a, blend, scratch);
     }
+    fn elementwise(&self, work: Elementwise<'_, f32>) {
+        match work.halves() {
+            (one, Some(other)) => {
+                self.elementwise(other);
+                self.elementwise(one);
+            }
+            (whole, None) => {
+                self.pieces.fetch_add(1, Ordering::Relaxed);
+                whole.run();
+            }
+        }
+    }
+}
+
+#[test]
+fn elementwise_work_in_pieces_leaves_the_digest_of_core() {
+    let kernels = Watched::with_fuse(Arc::new(AtomicUsize::new(LONG)));
+    let pieces = kernels.pieces.clone();
+    let cut = network(128).with_kernels(Box::new(kernels));
+    assert_eq!(trained(cut, 6), trained(network(128).with_kernels(Box::new(Reference)), 6));
+    // Three layers, each surveyed and moved once a step: uncut that would be 36, and the turns.
+    let pieces = pieces.load(Ordering::Relaxed);
+    assert!(pieces > 1000, "{pieces} pieces");
 }
 
 #[test]
@@ -316,7 +267,7 @@ fn a_panic_in_a_worker_is_an_error_and_leaves_every_state_valid() {
     let step = |network: &mut Network<f32>| network.step(&data, Targets::Values(&data));
     let fuse = Arc::new(AtomicUsize::new(LONG));
     let started = || {
-        let kernels = Threaded::new(Panicking { fuse: fuse.clone() }, shared.clone());
+        let kernels = Threaded::new(Watched::with_fuse(fuse.clone()), shared.clone());
         let mut network = network(128).with_kernels(Box::new(kernels));
         for _ in 0..3 {
             step(&mut network).unwrap();
@@ -360,7 +311,7 @@ fn a_panic_in_a_worker_is_an_error_and_leaves_every_state_valid() {
 
 #[test]
 fn a_panic_before_the_statistics_changes_no_byte() {
-    let kernels = Threaded::new(Panicking { fuse: Arc::new(AtomicUsize::new(2)) }, pool(4));
+    let kernels = Threaded::new(Watched::with_fuse(Arc::new(AtomicUsize::new(2))), pool(4));
     let mut network = network(128).with_kernels(Box::new(kernels));
     let (before, data) = (digest(&network), draws::<f32>(11, NET[0] * 128));
     assert_eq!(network.step(&data, Targets::Values(&data)).unwrap_err(), Error::KernelsFailed);
@@ -373,7 +324,7 @@ fn a_panic_in_a_network_with_convolutions_is_an_error_too() {
     let filters = Convolution::new_2d(1, [Axis::new(28, 3).padding(1); 2], 16);
     let layers = vec![ConvolutionLayer::new(filters, Activation::Tanh)];
     let fuse = Arc::new(AtomicUsize::new(LONG));
-    let kernels = Threaded::new(Panicking { fuse: fuse.clone() }, pool(4));
+    let kernels = Threaded::new(Watched::with_fuse(fuse.clone()), pool(4));
     let network = ConvolutionNetwork::new(layers, Loss::SquaredError, Config::default(), 1, 4).unwrap();
     let mut network = network.with_kernels(Box::new(kernels));
     let (inputs, targets) = (draws(1, 784 * 4), draws(2, 16 * 784 * 4));
