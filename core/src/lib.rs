@@ -55,7 +55,7 @@
 //! | `published` | on | what the default setting does without: periodic solves, the other estimators, factored damping, the exact Fisher, annealing, Levenberg-Marquardt adaptation. Without it, factored damping and [`Config::kfac`] do not exist, and a setting that asks for the rest is [`Error::NotBuilt`] |
 //! | `serde` | off | `Serialize` and `Deserialize` for settings, shapes, layers and [`Progress`] |
 //! | `defmt` | off | `defmt::Format` for the same, errors, outcomes and events |
-//! | `large` | off | with `batches`: turns of factors of 128 lines and more wait and are taken together, and these and the passes over a layer's state go through [`Kernels`], which may have threads and wide vectors: the same bits sooner, 4 KB of code |
+//! | `large` | off | with `batches`: turns of factors of 128 lines and more wait and are taken together, and these and the passes over a layer's state go through [`Kernels`], which may have threads and wide vectors: the same bits sooner, for some KB of code more |
 //! | `embedded-storage` | off | a two-slot [store](snapshot) for snapshots in NOR flash |
 //!
 //! A firmware that learns one example at a time with the default setting saves a third of its flash with `default-features = false`

@@ -119,8 +119,8 @@ impl<'w, T: Scalar> Waiting<'w, T> {
         let row = cut(&mut words, factor.size())?;
         let turns = words.as_chunks_mut().0;
         let worth = factor.size() >= LARGE && turns.len() >= WORTH;
-        let (negligible, listed) = (factor.negligible(threshold), Walked { rotations: 0, checks: 0 });
-        worth.then_some(Self { negligible, left, listed, turns, row })
+        let listed = Walked { rotations: 0, checks: 0 };
+        worth.then(|| Self { negligible: factor.negligible(threshold), left, listed, turns, row })
     }
 
     /// The walk, as far as the list has room.
