@@ -14,11 +14,11 @@ use crate::{
     error::expect_length,
     factor::{FactorMut, FactorRef},
     jacobi::{diagonal, packed_index},
-    kernels::sum,
-    marks::{Mark, Marks},
+    kernels::{Counted, sum},
+    marks::{DIAGONAL, Mark, Marks, STARTED},
     precondition::Bases,
     shape::{HEADER, factor_words_held},
-    single::BATCHES,
+    single::{BATCHES, built},
 };
 use core::ops::Range;
 
@@ -71,7 +71,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     fn start(&mut self) {
         self.input_factor_mut().set_identity();
         self.output_factor_mut().set_identity();
-        self.set_mark(Mark::Started, T::ONE);
+        self.set_mark(Mark::Started, T::from_f64(STARTED));
     }
 
     /// The same view for a shorter time.
@@ -131,6 +131,23 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         FactorRef::over(self.shape.rows(), self.words.get(words).unwrap_or_default()).basis()
     }
 
+    /// out = U_B x, or U_B^T x, for as many columns as `out` has: a copy where U_B is I, the same to the bit but for the sign of a zero.
+    #[inline(never)]
+    pub(crate) fn turn_outputs(
+        &self,
+        counted: &mut Counted<'_, T>,
+        out: &mut [T],
+        x: &[T],
+        transposed: bool,
+    ) {
+        if self.output_is_diagonal() {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = *x);
+        } else {
+            let columns = built(out.len() / self.shape.rows().max(1));
+            counted.multiply(out, self.output_basis(), x, columns, transposed);
+        }
+    }
+
     /// Where S begins; the velocity, which is as long, ends the words.
     fn squares(&self) -> usize {
         self.words.len().saturating_sub(2 * self.shape.rows() * self.shape.columns_held())
@@ -167,6 +184,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// [`Error::Length`], [`Error::NonFinite`]: before any write.
     pub fn load_output_factor(&mut self, basis: MatrixRef<'_, T>, covariance: &[T]) -> Result<(), Error> {
         self.output_factor_mut().load(basis, covariance)?;
+        self.marks().set_output_diagonal(false);
         self.set_mark(Mark::FactorWeight, T::ONE);
         Ok(())
     }
@@ -221,6 +239,12 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     /// Whether weights that belong to it, if any, live in the eigenbasis.
     pub(crate) fn turns_weights(&self) -> bool {
         !BATCHES || self.coordinates() == Coordinates::Eigenbasis
+    }
+
+    /// Whether B is taken for diagonal, as it has been ever since the layer started: U_B is I, and no product with it is formed.
+    #[inline(never)]
+    pub fn output_is_diagonal(&self) -> bool {
+        self.mark(Mark::Started) == T::from_f64(DIAGONAL)
     }
 
     /// The layer's scalars.
@@ -355,7 +379,7 @@ pub(crate) fn is_sound<T: Scalar>(place: usize, word: T) -> bool {
     let within = |limit: f64| word >= T::ZERO && word <= T::from_f64(limit);
     let is_mark = |mark: Mark| place == mark as usize;
     if is_mark(Mark::Started) {
-        word == T::ONE
+        word == T::from_f64(STARTED) || word == T::from_f64(DIAGONAL)
     } else if is_mark(Mark::Coordinates) {
         // A learner without batches has no parameter coordinates.
         word == T::ONE || BATCHES && word == T::ZERO

@@ -1,6 +1,7 @@
 //! The scalars of a layer's state: a handful of words in front of it, which stay on the host wherever the rest lives.
 //!
-//! *Invariant*: all-zero marks are those of a fresh layer. *Cost*: [`HEADER`](crate::shape::HEADER) words. *Failure*: none; a
+//! *Invariant*: all-zero marks are those of a fresh layer; those that say that B is diagonal belong to one whose U_B is I.
+//! *Cost*: [`HEADER`](crate::shape::HEADER) words. *Failure*: none; a
 //! slice that is too short reads as zeros.
 
 use crate::{Coordinates, Scalar, coordinates::HEADER_MARK};
@@ -21,6 +22,12 @@ pub(crate) enum Mark {
 #[derive(Debug)]
 pub struct Marks<'a, T>(&'a mut [T]);
 
+/// What [`Mark::Started`] holds of most layers.
+pub(crate) const STARTED: f64 = 1.0;
+
+/// What it holds of one whose B is diagonal.
+pub(crate) const DIAGONAL: f64 = 2.0;
+
 impl<'a, T: Scalar> Marks<'a, T> {
     /// The marks in the first [`HEADER`](crate::shape::HEADER) words of a layer's state.
     pub fn over(header: &'a mut [T]) -> Self {
@@ -36,6 +43,16 @@ impl<'a, T: Scalar> Marks<'a, T> {
     pub fn set_coordinates(&mut self, coordinates: Coordinates) {
         let eigenbasis = coordinates == Coordinates::Eigenbasis;
         self.set(Mark::Coordinates, if eigenbasis { T::ONE } else { T::ZERO });
+    }
+
+    /// Whether B is taken for diagonal, as it has been ever since the layer started, so that U_B is I.
+    pub fn output_is_diagonal(&self) -> bool {
+        self.get(Mark::Started) == T::from_f64(DIAGONAL)
+    }
+
+    /// Says whether it is from now on; it can be where it was before, or where nothing has turned yet.
+    pub fn set_output_diagonal(&mut self, diagonal: bool) {
+        self.set(Mark::Started, T::from_f64(if diagonal { DIAGONAL } else { STARTED }));
     }
 
     /// Notes the mean of S once for all that one step asks of it.

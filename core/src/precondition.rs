@@ -318,9 +318,9 @@ fn turn_back<T: Scalar>(
     let Some(turned) = scratch.get_mut(..rows * columns) else {
         return turn_back_by_columns(layer, counted, direction, scale, weights, scratch);
     };
-    let Bases { input, output } = layer.bases();
-    counted.product(MatrixMut::over(turned, rows, columns), output, direction, T::ONE, T::ZERO);
+    let input = layer.input_basis();
     let out = MatrixMut::over(weights, rows, columns);
+    layer.turn_outputs(counted, turned, layer.velocity(), false);
     counted.product_right_transposed(out, MatrixRef::over(turned, rows, columns), input, scale, T::ONE);
 }
 

@@ -129,15 +129,16 @@ pub(crate) fn one_rotation(size: usize, words: usize, turning: usize, in_flight:
     (8 * (2 * size + turning * words + in_flight) + 5 * words + 4 * size + 12) as u64
 }
 
-/// The most operations that a refresh of this effort can take.
+/// The most operations that a refresh of this effort can take; nothing turns on the side of a diagonal B.
 pub(crate) fn most<T: Scalar>(
     shape: &Shape,
     coordinates: Coordinates,
     flight: Flight,
     effort: Effort<T>,
+    diagonal: bool,
 ) -> u64 {
     let each = rotation_operations(shape, coordinates, flight);
-    let sides = [shape.columns_held(), shape.rows()].into_iter().zip(each);
+    let sides = [shape.columns_held(), if diagonal { 0 } else { shape.rows() }].into_iter().zip(each);
     sides.fold(0_u64, |sum, (size, each)| sum.saturating_add(most_of_side(size, each, effort)))
 }
 
@@ -186,7 +187,10 @@ pub(crate) fn both_sides<T: Scalar>(
     if layer.factors_are_sound() {
         let [input, output] = later.walk_ahead(layer, effort);
         turn(layer, Side::Input, input, &mut effect);
-        turn(layer, Side::Output, output, &mut effect);
+        // Nor would a solve put its lines in another order.
+        if !layer.output_is_diagonal() {
+            turn(layer, Side::Output, output, &mut effect);
+        }
     } else {
         layer.marks().forget_factors();
         effect.failed = true;
@@ -319,9 +323,11 @@ impl<'x, T: Scalar> Later<'x, T> {
     /// Walks over both factors, which read nothing of each other; what turns along waits.
     fn walk_ahead(self, layer: &mut LayerMut<'_, T>, effort: &Effort<T>) -> [Ahead<'x, T>; 2] {
         let Self { kernels, scratch } = self;
+        let turns_output = !layer.output_is_diagonal();
         let parts = layer.parts_mut();
         let (n, m) = (parts.input_factor.size(), parts.output_factor.size());
-        let for_input = scratch.len() / (n + m).max(1) * n;
+        let lines = if turns_output { n + m } else { n };
+        let for_input = scratch.len() / lines.max(1) * n;
         let (one, other) = scratch.split_at_mut_checked(for_input).unwrap_or_default();
         let mut sides = [(parts.input_factor, one), (parts.output_factor, other)].map(|(factor, words)| {
             let walk = effort.walk(factor.size());

@@ -6,7 +6,6 @@
 use crate::{
     Blend, Coordinates, LayerMut, MatrixMut, MatrixRef, Reason, Scalar, Shape,
     damping::LayerDamping,
-    factor::FactorRef,
     guard,
     kernels::Counted,
     marks::Marks,
@@ -93,19 +92,16 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
 
     fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize) {
         if self.layer.coordinates() == Coordinates::Parameter {
-            let (inputs, rows) = (self.layer.shape().inputs(), self.layer.shape().rows());
+            let inputs = self.layer.shape().inputs();
             let InFlight { activations, gradients, .. } = &mut self.in_flight;
-            project(self.layer.input_factor(), counted, self.activations, inputs, batch, activations);
-            project(self.layer.output_factor(), counted, self.gradients, rows, batch, gradients);
+            self.layer.input_factor().project(counted, self.activations, inputs, batch, activations);
+            self.layer.turn_outputs(counted, gradients, self.gradients, true);
         }
     }
 
     fn project_fisher(&mut self, counted: &mut Counted<'_, T>) {
-        let rows = self.layer.shape().rows();
         if self.layer.coordinates() == Coordinates::Parameter && !self.fisher_gradients.is_empty() {
-            let columns = self.fisher_gradients.len() / rows.max(1);
-            let (factor, out) = (self.layer.output_factor(), &mut *self.in_flight.fisher_gradients);
-            project(factor, counted, self.fisher_gradients, rows, columns, out);
+            self.layer.turn_outputs(counted, self.in_flight.fisher_gradients, self.fisher_gradients, true);
         }
     }
 
@@ -118,6 +114,10 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     fn measure_output(&mut self, counted: &mut Counted<'_, T>, measured: &Range<usize>, blend: Blend<T>) {
         let Self { layer, in_flight, scratch, .. } = self;
         let projected = in_flight.fisher(layer.shape().rows(), measured);
+        if in_flight.fisher_gradients.is_empty() {
+            // Training targets correlate.
+            layer.marks().set_output_diagonal(false);
+        }
         layer.output_factor_mut().observe(counted, projected, blend, scratch);
     }
 
@@ -190,19 +190,6 @@ pub(crate) fn gate<T: Scalar>(
     } else {
         Reason::NonFinite { layer, argument, index }
     })
-}
-
-/// [`FactorRef::project`] in one place.
-#[inline(never)]
-fn project<T: Scalar>(
-    factor: FactorRef<'_, T>,
-    counted: &mut Counted<'_, T>,
-    x: &[T],
-    inputs: usize,
-    batch: usize,
-    out: &mut [T],
-) {
-    factor.project(counted, x, inputs, batch, out);
 }
 
 /// Columns of a matrix, by their range.

@@ -9,7 +9,8 @@
 //! refused batch leaves every byte as it was; a step that would overflow changes no weight.
 //! *Cost* for a layer and a batch of N, M of whose examples enter the statistics: projections 2 N (n^2 + m^2) + 2 M m^2,
 //! factors M (n^2 + m^2), S and K 2 (M + N) m n, step 18 m n, and 2 m n (m + n) where the weights live in parameter
-//! [`coordinates`](crate::coordinates); the refresh as in [`jacobi`](crate::jacobi). *Failure*: [`Outcome::Skipped`] for bad data,
+//! [`coordinates`](crate::coordinates); the refresh as in [`jacobi`](crate::jacobi); nothing on the side of a B that is known to be
+//! [diagonal](Marks::output_is_diagonal). *Failure*: [`Outcome::Skipped`] for bad data,
 //! [`Outcome::Degraded`] for a refresh that failed, [`Error::RefreshFailed`] after more than [`MAX_FAILED_REFRESHES`] of these
 //! in a row. A refresh fails when its solve hits the cap, which leaves a valid basis, or when [`Kernels`](crate::Kernels) have returned a factor
 //! that is not finite: then the basis stays as it was, and the next batch starts the factors of that layer anew.

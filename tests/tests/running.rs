@@ -277,8 +277,9 @@ fn the_work_of_a_step_is_bounded_and_the_bound_is_reached() {
             }
             let place = format!("{coordinates:?}, {per_step} rotations, batch {size}, share {share}");
             assert!(largest <= most, "{place}: {largest} operations, bound {most}");
-            assert!(most_rotations <= 6 * u64::from(per_step), "{place}: {most_rotations} rotations");
-            assert_eq!(most_rotations, 6 * u64::from(per_step), "{place}: the edge");
+            // B of the last layer is diagonal, and has nothing to turn.
+            assert!(most_rotations <= 5 * u64::from(per_step), "{place}: {most_rotations} rotations");
+            assert_eq!(most_rotations, 5 * u64::from(per_step), "{place}: the edge");
             // Checks end early where the rotations are spent.
             let spare = 4 * LAYERS
                 .iter()

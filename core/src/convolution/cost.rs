@@ -161,7 +161,13 @@ impl<T: Scalar> Load<T> {
     fn refresh(&self, shape: &Shape) -> u64 {
         let Some(effort) = self.effort else { return 0 };
         if shape.is_full() {
-            return refresh::most(shape, Coordinates::Parameter, Flight { examples: 0, fisher: 0 }, effort);
+            return refresh::most(
+                shape,
+                Coordinates::Parameter,
+                Flight { examples: 0, fisher: 0 },
+                effort,
+                false,
+            );
         }
         let (m, n, lines) = (shape.rows(), shape.columns(), shape.lines());
         let input = one_rotation(lines, m * shape.points(), 1, 0);

@@ -118,6 +118,18 @@ impl<'a, T: Scalar> ConvolutionLearner<'a, T> {
         Ok(())
     }
 
+    /// Says of the last layer's groups that B is diagonal, where it is.
+    pub(super) fn mark_outputs(&mut self) {
+        let (true, Some(last)) = (self.net.loss().has_diagonal_fisher(), self.memory.slots(0).0.last())
+        else {
+            return;
+        };
+        let convolution = last.layer.convolution();
+        for state in last.state.chunks_exact_mut(convolution.shape().words()) {
+            LayerMut::over(convolution.shape(), state).marks().set_output_diagonal(true);
+        }
+    }
+
     /// Counters so far; with [`state`](Self::state) all that a checkpoint needs.
     pub fn progress(&self) -> &Progress<T> {
         &self.progress

@@ -163,6 +163,10 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
         let (sharing, block) = (self.sharing, self.convolution().block());
         let layer = &mut LayerMut::over(self.convolution().shape(), self.state);
         let scratch = &mut *self.scratch;
+        if self.fisher_gradients.is_none() {
+            // Training targets correlate.
+            layer.marks().set_output_diagonal(false);
+        }
         if block == Block::Diagonal {
             return samples.measure_block(counted, layer, blend, scratch);
         }

@@ -66,6 +66,7 @@ impl<'a, T: Scalar> Parts<T> for ConvolutionLearner<'a, T> {
         self.progress = Progress::new(seed);
         self.memory.state.fill(T::ZERO);
         let Ok(()) = self.memory.start() else { return };
+        self.mark_outputs();
         self.initialize(Initialization::GlorotUniform);
     }
 }

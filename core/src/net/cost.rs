@@ -10,6 +10,9 @@
 //! both          (M + 1) [n (n+1) + P m (m+1)] + P (2 M + 3) m n + 2 m n N + 19 m n + the refresh's bound
 //! ```
 //!
+//! and where B is [diagonal](Loss::has_diagonal_fisher), none of the terms with m^2 in the first two lines, and 2 m n^2 in the place of
+//! 2 m n (m + n).
+//!
 //! *Invariant*: no step exceeds it, and one that spends its whole budget of rotations and checks reaches it.
 
 use super::{Learner, Loss};
@@ -41,6 +44,7 @@ impl<T: Scalar> Learner<'_, T> {
                 i: shape.inputs() as u64,
                 bias: shape.bias(),
                 coordinates,
+                diagonal: config.fisher != Fisher::Empirical && layer.output_is_diagonal(),
                 lowest: index == 0,
                 examples: batch as u64,
                 measured: measured as u64,
@@ -49,7 +53,8 @@ impl<T: Scalar> Learner<'_, T> {
             let fisher = if config.fisher == Fisher::Empirical { 0 } else { measured };
             let flight = Flight { examples: batch, fisher };
             let effort = Effort::due(&config, 0, measured);
-            let refresh = effort.map_or(0, |effort| refresh::most(&shape, coordinates, flight, effort));
+            let refresh =
+                effort.map_or(0, |effort| refresh::most(&shape, coordinates, flight, effort, load.diagonal));
             // A solve without a cap on its sweeps has no bound that a number holds.
             sum = sum.saturating_add(load.operations(&config, effort)).saturating_add(refresh);
         }
@@ -85,6 +90,8 @@ struct Load {
     i: u64,
     bias: bool,
     coordinates: Coordinates,
+    /// Whether B is diagonal, and no product with U_B is formed.
+    diagonal: bool,
     lowest: bool,
     examples: u64,
     measured: u64,
@@ -98,16 +105,18 @@ impl Load {
         let projected = if config.fisher == Fisher::Empirical { 0 } else { measured * passes };
         let backward = fisher_runs(config, effort, measured, passes);
         let below = if self.lowest { 0 } else { 1 };
+        // Rows that a product with U_B has.
+        let turned = if self.diagonal { 0 } else { m };
         let own = match self.coordinates {
             Coordinates::Parameter => {
                 2 * m * i * (examples + below * (examples + backward))
-                    + 2 * (i * n + m * m) * examples
-                    + 2 * m * m * projected * walks
-                    + 2 * m * n * (m + n)
+                    + 2 * (i * n + m * turned) * examples
+                    + 2 * m * turned * projected * walks
+                    + 2 * m * n * (turned + n)
             }
             Coordinates::Eigenbasis => {
-                2 * (i * n + m * n + m * m) * examples
-                    + 2 * (m * m + below * n * (m + i)) * (examples + backward)
+                2 * (i * n + m * n + m * turned) * examples
+                    + 2 * (m * turned + below * n * (m + i)) * (examples + backward)
                     + 2 * m * n
             }
         };
@@ -127,7 +136,7 @@ impl Load {
             step::SURVEY as u64 * m * n
                 + match self.coordinates {
                     Coordinates::Parameter => 2 * m * i * examples,
-                    Coordinates::Eigenbasis => 2 * (i * n + m * n + m * m) * examples,
+                    Coordinates::Eigenbasis => 2 * (i * n + m * n + m * turned) * examples,
                 }
         });
         own + factors + scalings + gradient + 19 * m * n + decay + again

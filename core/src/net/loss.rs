@@ -12,6 +12,11 @@
 //!
 //! *Sampled*: a gradient whose second moment is the Fisher's: p - e_y for a class y drawn from p; for the others a random
 //! sign times the square root of the diagonal Fisher, which has the expectation of a drawn target and less variance.
+//! *The last layer*: for all but the softmax, Fisher gradients at different outputs are thus uncorrelated, and an activation takes
+//! each by itself to dL/dz. So B of that layer is diagonal, its eigenbasis is I, and S is the exact mean of b_i a~_j^2: the core
+//! keeps diag B alone, neither looks for rotations there nor forms a product with U_B. What a batch shows beside the diagonal
+//! is the noise of the signs, and a basis that followed it would make S noisy as well.
+//!
 //! *Exact*: one pass an output, whose squares add up to the Fisher: sqrt(p_c) (p - e_c), or the root times e_c.
 
 #[cfg(feature = "functions")]
@@ -203,6 +208,11 @@ impl Loss {
     /// The number of passes that give the Fisher gradients.
     pub(crate) fn passes(fisher: Fisher, outputs: usize) -> usize {
         if fisher.is_exact() { outputs } else { 1 }
+    }
+
+    /// Whether Fisher gradients at different outputs are uncorrelated, as they are drawn with signs of their own, or one output at a time.
+    pub fn has_diagonal_fisher(&self) -> bool {
+        *self != Loss::SoftmaxCrossEntropy
     }
 
     /// The mean of the model's own distribution: h, softmax h, or sigmoid h.

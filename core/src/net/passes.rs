@@ -1,7 +1,7 @@
 //! The forward and the backward pass over a learner's memory, in either kind of [`coordinates`](crate::coordinates).
 //!
 //! Cost, operations a layer and example: in parameter coordinates 2 m inputs forward and as many for each backward pass; in
-//! the eigenbasis 2 (n^2 + m n + m^2) forward, as many for a backward pass with a layer below, else 2 m^2. There the
+//! the eigenbasis 2 (n^2 + m n + m^2) forward, as many for a backward pass with a layer below, else 2 m^2, and no m^2 where B is diagonal. There the
 //! projections a~ and g~ are left in the rooms.
 
 use super::{
@@ -61,6 +61,9 @@ impl<T: Scalar> Slot<'_, T> {
                 Slice::ProjectedActivations,
             ]);
             layer.input_factor().project(counted, below, shape.inputs(), batch, projected);
+            if layer.output_is_diagonal() {
+                return counted.multiply(z, weights, projected, batch, false);
+            }
             counted.multiply(turned, weights, projected, batch, false);
             counted.multiply(z, layer.output_basis(), turned, batch, false);
         } else {
@@ -118,7 +121,7 @@ impl<T: Scalar> Slot<'_, T> {
         let below = below.and_then(|below| below.get_mut(..shape.inputs() * count));
         if layer.turns_weights() {
             let projected = projected.get_mut(..m * count).unwrap_or_default();
-            counted.multiply(projected, layer.output_basis(), gradients, count, true);
+            layer.turn_outputs(counted, projected, gradients, true);
             let (Some(below), Some(turned)) = (below, scratch.get_mut(..n * count)) else { return };
             counted.multiply(turned, weights, projected, count, true);
             counted.multiply(below, layer.input_basis().top(shape.inputs()), turned, count, false);

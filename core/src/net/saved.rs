@@ -141,6 +141,7 @@ impl<T: Scalar> Learner<'_, T> {
         // Enumerated, the Fisher of a few outputs costs a layer more in the eigenbasis; nothing else does one example at a time but a
         // single output, and little.
         let always = !BATCHES || capacity == 1 && !self.config.fisher.is_exact();
+        let diagonal = if self.net.loss.has_diagonal_fisher() { self.net.layers().len() } else { 0 };
         for (index, slot) in self.memory.all().enumerate() {
             let coordinates = if always {
                 Coordinates::Eigenbasis
@@ -149,6 +150,9 @@ impl<T: Scalar> Learner<'_, T> {
             };
             let Ok(mut layer) = LayerMut::new(*slot.dense.shape(), slot.into_words().1) else { return };
             layer.marks().set_coordinates(coordinates);
+            if index + 1 == diagonal {
+                layer.marks().set_output_diagonal(true);
+            }
         }
         // In a fresh basis these are W~ as well.
         self.draw_weights(Initialization::GlorotUniform);

@@ -5,10 +5,10 @@
 
 use super::{
     desk::Desk,
-    engine::{Engine, Fault, ROTATION, View},
+    engine::{Engine, Fault, ROTATION, View, from, into},
     turning::KEPT,
 };
-use ekfac::{Coordinates, LayerMut, Shape, shape};
+use ekfac::{Coordinates, LayerMut, Shape, marks::Marks, shape};
 
 /// One side of a layer: C (n x n, both triangles) and U.
 pub(super) struct Side<B> {
@@ -115,6 +115,11 @@ impl<B> DeviceLayer<B> {
         self.coordinates() == Coordinates::Eigenbasis
     }
 
+    /// Whether U_B is I: no product with it is formed.
+    pub(super) fn output_is_diagonal(&self) -> bool {
+        Marks::over(&mut self.header.clone()).output_is_diagonal()
+    }
+
     pub(super) fn view(&self) -> View {
         View::new(self.shape.rows(), self.shape.columns())
     }
@@ -127,6 +132,28 @@ impl<B> DeviceLayer<B> {
     /// Of [a; 1] and a~.
     pub(super) fn inputs(&self, columns: usize) -> View {
         View::new(self.shape.columns(), columns)
+    }
+
+    /// g~ = U_B^T g for so many columns, of the Fisher's targets or the training targets; returns the operations.
+    pub(super) fn project_gradients<E: Engine<Buffer = B>>(
+        &mut self,
+        desk: &mut Desk<E>,
+        fisher: bool,
+        columns: usize,
+    ) -> usize {
+        let (view, square, plain) = (self.outputs(columns), self.output.view(), self.output_is_diagonal());
+        let (gradients, projected) = if fisher {
+            (&self.fisher_gradients, &mut self.projected_fisher)
+        } else {
+            (&self.gradients, &mut self.projected_gradients)
+        };
+        let (out, gradients) = (into(projected, view), from(gradients, view));
+        if plain {
+            desk.copy(out, gradients);
+            return 0;
+        }
+        desk.product(out, from(&self.output.basis, square), gradients, (true, false), (1.0, 0.0));
+        2 * columns * square.rows * square.rows
     }
 
     /// Takes over the weights and the state in core's words.

@@ -263,21 +263,24 @@ impl<E: Engine> DeviceNet<E> {
             let (matrix, turning) = (room.view(), room.in_eigenbasis());
             let (m, n) = (shape.rows(), shape.columns());
             self.operations += match (turning, index > 0) {
-                (true, true) => 2 * count * (m * m + m * n + n * shape.inputs()),
-                (true, false) => 2 * count * m * m,
+                (true, true) => 2 * count * n * (m + shape.inputs()),
                 (false, true) => 2 * count * m * shape.inputs(),
-                (false, false) => 0,
+                (_, false) => 0,
             };
-            let (b, a) = (from(&room.output.basis, room.output.view()), room.input.view());
-            let (gradients, projected) = match side {
-                Side::Training => (&mut room.gradients, &mut room.projected_gradients),
-                Side::Fisher => (&mut room.fisher_gradients, &mut room.projected_fisher),
+            let gradients = match side {
+                Side::Training => &mut room.gradients,
+                Side::Fisher => &mut room.fisher_gradients,
             };
             self.desk.map(Map::Derive(activation), into(gradients, g), z, h);
             let transposed = ((true, false), (1.0, 0.0));
             if turning {
-                self.desk.product(into(projected, g), b, from(gradients, g), transposed.0, transposed.1);
+                self.operations += room.project_gradients(&mut self.desk, side == Side::Fisher, count);
             }
+            let (gradients, projected) = match side {
+                Side::Training => (&room.gradients, &room.projected_gradients),
+                Side::Fisher => (&room.fisher_gradients, &room.projected_fisher),
+            };
+            let a = room.input.view();
             let Some(below) = below.last_mut() else { continue };
             let out = View::new(shape.inputs(), count);
             let target = match side {
@@ -354,11 +357,8 @@ impl<E: Engine> Body<f32> for DeviceNet<E> {
             let (m, n) = (room.shape.rows(), room.shape.columns());
             self.operations += 2 * batch * m * n;
             if room.in_eigenbasis() {
-                self.operations += 2 * batch * (n * n + m * m);
-                let (a, b) = (
-                    from(&room.input.basis, room.input.view()),
-                    from(&room.output.basis, room.output.view()),
-                );
+                self.operations += 2 * batch * n * n;
+                let a = from(&room.input.basis, room.input.view());
                 let activations: Operand<'_, _> = from(&room.activations, x);
                 self.desk.product(
                     into(&mut room.projected_activations, x),
@@ -368,10 +368,16 @@ impl<E: Engine> Body<f32> for DeviceNet<E> {
                     once,
                 );
                 // The gradients' room is free until the backward pass.
+                let turns = !room.output_is_diagonal();
                 let projected = from(&room.projected_activations, x);
-                self.desk.product(into(&mut room.projected_gradients, z), weights, projected, plain, once);
-                let turned = from(&room.projected_gradients, z);
-                self.desk.product(into(&mut room.pre_activations, z), b, turned, plain, once);
+                let turned = if turns { &mut room.projected_gradients } else { &mut room.pre_activations };
+                self.desk.product(into(turned, z), weights, projected, plain, once);
+                if turns {
+                    let (b, turned) =
+                        (from(&room.output.basis, room.output.view()), from(&room.projected_gradients, z));
+                    self.desk.product(into(&mut room.pre_activations, z), b, turned, plain, once);
+                    self.operations += 2 * batch * m * m;
+                }
             } else {
                 self.desk.product(
                     into(&mut room.pre_activations, z),

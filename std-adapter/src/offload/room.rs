@@ -80,12 +80,16 @@ impl<E: Engine> DeviceRoom<'_, E> {
 
     /// Turns m x n coordinates in the eigenbasis back: out = scale U_B X U_A^T + keep out.
     pub(super) fn turn_back(&mut self, factors: (f32, f32)) {
+        let plain = self.layer.output_is_diagonal();
         let DeviceRoom { desk, layer, scratch, .. } = self;
         let matrix = layer.view();
-        let basis = from(&layer.output.basis, layer.output.view());
         let velocity = from(&layer.velocity, matrix);
-        desk.product(into(&mut scratch.first, matrix), basis, velocity, (false, false), (1.0, 0.0));
-        let (turned, basis) = (from(&scratch.first, matrix), from(&layer.input.basis, layer.input.view()));
+        if !plain {
+            let basis = from(&layer.output.basis, layer.output.view());
+            desk.product(into(&mut scratch.first, matrix), basis, velocity, (false, false), (1.0, 0.0));
+        }
+        let turned = if plain { velocity } else { from(&scratch.first, matrix) };
+        let basis = from(&layer.input.basis, layer.input.view());
         desk.product(into(&mut layer.weights, matrix), turned, basis, (false, true), factors);
     }
 
@@ -191,26 +195,17 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         if layer.in_eigenbasis() {
             return;
         }
-        let (m, n) = (layer.shape.rows(), layer.shape.columns());
-        counted.add(2 * batch * (n * n + m * m));
-        let (inputs, outputs) = (layer.inputs(batch), layer.outputs(batch));
-        let (a, b) =
-            (from(&layer.input.basis, layer.input.view()), from(&layer.output.basis, layer.output.view()));
-        let (left, once) = ((true, false), (1.0, 0.0));
+        let (n, inputs) = (layer.shape.columns(), layer.inputs(batch));
+        counted.add(2 * batch * n * n);
+        let a = from(&layer.input.basis, layer.input.view());
         desk.product(
             into(&mut layer.projected_activations, inputs),
             a,
             from(&layer.activations, inputs),
-            left,
-            once,
+            (true, false),
+            (1.0, 0.0),
         );
-        desk.product(
-            into(&mut layer.projected_gradients, outputs),
-            b,
-            from(&layer.gradients, outputs),
-            left,
-            once,
-        );
+        counted.add(layer.project_gradients(desk, false, batch));
     }
 
     fn project_fisher(&mut self, counted: &mut Counted<'_, f32>) {
@@ -218,10 +213,7 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         if layer.in_eigenbasis() || *fisher == 0 {
             return;
         }
-        counted.add(2 * *fisher * layer.shape.rows() * layer.shape.rows());
-        let (outputs, b) = (layer.outputs(*fisher), from(&layer.output.basis, layer.output.view()));
-        let gradients = from(&layer.fisher_gradients, outputs);
-        desk.product(into(&mut layer.projected_fisher, outputs), b, gradients, (true, false), (1.0, 0.0));
+        counted.add(layer.project_gradients(desk, true, *fisher));
     }
 
     fn measure_input(&mut self, counted: &mut Counted<'_, f32>, measured: &Range<usize>, blend: Blend<f32>) {
@@ -238,6 +230,10 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
     }
 
     fn measure_output(&mut self, counted: &mut Counted<'_, f32>, measured: &Range<usize>, blend: Blend<f32>) {
+        if self.fisher == 0 {
+            // Training targets correlate.
+            self.marks().set_output_diagonal(false);
+        }
         let view = self.measured_gradients(measured).view;
         let DeviceRoom { desk, layer, fisher, .. } = self;
         let gradients = if *fisher == 0 { &layer.projected_gradients } else { &layer.projected_fisher };
@@ -308,7 +304,11 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
             return Effect { rotations: 0, operations: 0, failed: true };
         }
         let input = self.refresh_side(true, *effort, on_a.sum);
-        let output = self.refresh_side(false, *effort, on_b.sum);
+        let output = if self.layer.output_is_diagonal() {
+            Effect { rotations: 0, operations: 0, failed: false }
+        } else {
+            self.refresh_side(false, *effort, on_b.sum)
+        };
         Effect {
             rotations: input.rotations + output.rotations,
             operations: input.operations + output.operations,
@@ -379,7 +379,8 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
             counted.add(2 * m * n);
         } else {
             self.turn_back((-plan.learning_rate, 1.0));
-            counted.add(2 * m * n * (m + n));
+            let turned = if self.layer.output_is_diagonal() { n } else { m + n };
+            counted.add(2 * m * n * turned);
         }
     }
 }
