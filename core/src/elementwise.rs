@@ -5,7 +5,7 @@
 //! whichever way is taken, and sums are added up in one order, so the bits are the same. *Cost*: that of [`refresh`](crate::step) and of
 //! [`precondition`](crate::precondition()). *Failure*: none.
 
-use crate::{Scalar, precondition::Advance, row_walk::RowWalk, survey::Sight, turns::TurnList};
+use crate::{Scalar, precondition::Advance, row_walk::RowWalk, scan::Scan, survey::Sight, turns::TurnList};
 
 /// A piece of elementwise work.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ enum Work<'w, T> {
     Turn(TurnList<'w, T>),
     Survey(Sight<'w, T>),
     Advance(Advance<'w, T>),
+    Scan(Scan<'w, T>),
 }
 
 impl<'w, T: Scalar> Elementwise<'w, T> {
@@ -43,6 +44,7 @@ impl<'w, T: Scalar> Elementwise<'w, T> {
             Work::Turn(list) => list.take::<INLINED>(),
             Work::Survey(sight) => sight.look::<INLINED>(),
             Work::Advance(advance) => advance.go::<INLINED>(),
+            Work::Scan(scan) => scan.go(),
         }
     }
 
@@ -64,6 +66,10 @@ impl<'w, T: Scalar> Elementwise<'w, T> {
                 let (one, other) = sight.halves();
                 (Self(Work::Survey(one)), other.map(Self::survey))
             }
+            Work::Scan(scan) => {
+                let (one, other) = scan.halves();
+                (Self(Work::Scan(one)), other.map(Self::scan))
+            }
             Work::Walk(walks) => (Self(Work::Walk(walks)), None),
         }
     }
@@ -75,6 +81,7 @@ impl<'w, T: Scalar> Elementwise<'w, T> {
             Work::Turn(list) => list.words(),
             Work::Survey(sight) => sight.words(),
             Work::Advance(advance) => advance.words(),
+            Work::Scan(scan) => scan.words(),
         }
     }
 
@@ -88,6 +95,10 @@ impl<'w, T: Scalar> Elementwise<'w, T> {
 
     pub(crate) fn survey(sight: Sight<'w, T>) -> Self {
         Self(Work::Survey(sight))
+    }
+
+    pub(crate) fn scan(scan: Scan<'w, T>) -> Self {
+        Self(Work::Scan(scan))
     }
 
     pub(crate) fn advance(advance: Advance<'w, T>) -> Self {

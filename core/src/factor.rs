@@ -44,6 +44,10 @@ pub(crate) struct FactorMut<'a, T> {
     words: &'a mut [T],
 }
 
+/// Rows of a strip of the bias: four lines of a cache.
+#[cfg(feature = "large")]
+const STRIP: usize = 64;
+
 /// The parts of a factor's words.
 struct Parts<'m, T> {
     cursors: &'m mut [T],
@@ -150,6 +154,7 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
 
     /// Whether C holds numbers alone: only an engine that returns something else can have spoilt it, since the gate lets
     /// nothing else in.
+    #[cfg(not(feature = "large"))]
     pub(crate) fn is_sound(self) -> bool {
         crate::guard::first_non_finite(self.covariance()).is_none()
     }
@@ -178,6 +183,10 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
     #[inline(never)]
     fn add_bias(self, inputs: usize, out: &mut [T]) {
         if inputs < self.size {
+            #[cfg(feature = "large")]
+            if out.len() > self.size {
+                return self.add_bias_to_many(inputs, out);
+            }
             let row = self.basis().as_slice().get(inputs..).unwrap_or_default().iter().step_by(self.size);
             let add =
                 |column: &mut [T]| column.iter_mut().zip(row.clone()).for_each(|(value, u)| *value += *u);
@@ -185,6 +194,22 @@ impl<'a, T: Scalar> FactorRef<'a, T> {
                 out.chunks_exact_mut(self.size).for_each(add);
             } else {
                 add(out);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "large")]
+impl<T: Scalar> FactorRef<'_, T> {
+    /// The same a strip of rows after another, whose words of U are brought together first.
+    fn add_bias_to_many(self, inputs: usize, out: &mut [T]) {
+        let mut row = self.basis().as_slice().get(inputs..).unwrap_or_default().iter().step_by(self.size);
+        for start in (0..self.size).step_by(STRIP) {
+            let mut strip = [T::ZERO; STRIP];
+            strip.iter_mut().zip(&mut row).for_each(|(word, u)| *word = *u);
+            for column in out.chunks_exact_mut(self.size) {
+                let rows = column.get_mut(start..).unwrap_or_default();
+                rows.iter_mut().zip(&strip).for_each(|(value, u)| *value += *u);
             }
         }
     }

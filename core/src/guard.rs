@@ -32,9 +32,7 @@ pub fn first_beyond<T: Scalar>(values: &[T], limit: T) -> Option<usize> {
     if !cfg!(feature = "large") {
         return values.iter().position(|value| !is_within(*value, limit));
     }
-    // Whole blocks without a branch in them, which the compiler turns into vector code.
-    let sound = |block: &[T]| block.iter().fold(true, |sound, value| sound & is_within(*value, limit));
-    let passed = values.chunks(BLOCK).take_while(|block| sound(block)).count() * BLOCK;
+    let passed = values.chunks(BLOCK).take_while(|block| are_within(block, limit)).count() * BLOCK;
     let rest = values.get(passed..)?;
     rest.iter().position(|value| !is_within(*value, limit)).map(|index| passed + index)
 }
@@ -45,6 +43,12 @@ pub fn first_non_finite<T: Scalar>(values: &[T]) -> Option<usize> {
 }
 
 const BLOCK: usize = 64;
+
+/// Whether all of them are: without a branch in it, which the compiler turns into vector code.
+#[inline(always)]
+pub(crate) fn are_within<T: Scalar>(values: &[T], limit: T) -> bool {
+    values.iter().fold(true, |sound, value| sound & is_within(*value, limit))
+}
 
 fn is_within<T: Scalar>(value: T, limit: T) -> bool {
     value.abs() <= limit

@@ -270,13 +270,16 @@ fn dot_inlined<T: Scalar>(left: &[T], right: &[T]) -> T {
 
 /// The sum of eight accumulators.
 #[inline(always)]
-fn pairwise<T: Scalar>([a, b, c, d, e, f, g, h]: [T; 8]) -> T {
+pub(crate) fn pairwise<T: Scalar>([a, b, c, d, e, f, g, h]: [T; 8]) -> T {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
+/// More values than this are added up over eight accumulators.
+pub(crate) const LONG_SUM: usize = 1 << 14;
+
 /// The sum: from left to right, or of more than 16,384 values over eight accumulators, as in [`dot`].
 pub(crate) fn sum<T: Scalar>(values: &[T]) -> T {
-    if values.len() <= 1 << 14 {
+    if values.len() <= LONG_SUM {
         return values.iter().fold(T::ZERO, |sum, value| sum + *value);
     }
     let mut sums = [T::ZERO; 8];

@@ -8,6 +8,8 @@
 //! header | cursors | C_A packed | U_A | cursors | C_B packed | U_B | S | velocity
 //! ```
 
+#[cfg(feature = "large")]
+use crate::Kernels;
 use crate::{
     Coordinates, Error, MatrixMut, MatrixRef, Scalar, Shape,
     carve::cut,
@@ -201,6 +203,12 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
         sum(self.scalings().as_slice()) / T::from_usize(self.shape.parameters_held())
     }
 
+    /// The same by these kernels.
+    #[cfg(feature = "large")]
+    pub(crate) fn mean_scaling_by(&self, kernels: &dyn Kernels<T>) -> T {
+        crate::scan::sum_by(kernels, self.scalings().as_slice()) / T::from_usize(self.shape.parameters_held())
+    }
+
     /// The velocity in the eigenbasis, m x n, column-major.
     pub fn velocity(&self) -> &[T] {
         self.words.get(self.squares() + self.shape.parameters_held()..).unwrap_or_default()
@@ -264,6 +272,7 @@ impl<'a, T: Scalar> LayerMut<'a, T> {
     }
 
     /// Whether both factors hold numbers alone.
+    #[cfg(not(feature = "large"))]
     #[inline(never)]
     pub(crate) fn factors_are_sound(&self) -> bool {
         self.input_factor().is_sound() && self.output_factor().is_sound()

@@ -95,6 +95,8 @@ mod rotation;
 mod row_walk;
 mod scalar;
 mod scalings;
+#[cfg(feature = "large")]
+mod scan;
 pub mod shape;
 mod single;
 pub mod snapshot;

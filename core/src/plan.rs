@@ -84,7 +84,7 @@ pub(crate) fn plan<T: Scalar, R: Rooms<T>>(
         let room = opened(&mut room)?;
         let known = !moved && room.marks().noted_mean_scaling() > T::ZERO;
         if config.damping.uses_mean() && !known {
-            let mean = room.mean_scaling();
+            let mean = room.mean_scaling(&run.counted);
             room.marks().note_mean_scaling(mean);
             run.counted.add(room.shape().parameters_held());
         }

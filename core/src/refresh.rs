@@ -15,7 +15,7 @@ use crate::{
     progress::is_due,
 };
 #[cfg(feature = "large")]
-use crate::{Kernels, elementwise::Elementwise, turns::Waiting};
+use crate::{Kernels, elementwise::Elementwise, scan, turns::Waiting};
 #[cfg(not(feature = "large"))]
 use core::marker::PhantomData;
 
@@ -184,7 +184,7 @@ pub(crate) fn both_sides<T: Scalar>(
     mut turn: impl FnMut(&mut LayerMut<'_, T>, Side, Ahead<'_, T>, &mut Effect),
 ) -> Effect {
     let mut effect = Effect { rotations: 0, operations: 0, failed: false };
-    if layer.factors_are_sound() {
+    if later.are_sound(layer) {
         let [input, output] = later.walk_ahead(layer, effort);
         turn(layer, Side::Input, input, &mut effect);
         // Nor would a solve put its lines in another order.
@@ -320,6 +320,14 @@ impl<'x, T: Scalar> Later<'x, T> {
         Self { kernels: kernels.get(), scratch }
     }
 
+    /// Whether both factors hold numbers alone.
+    fn are_sound(&self, layer: &LayerMut<'_, T>) -> bool {
+        let factors =
+            [layer.input_factor(), layer.output_factor()].map(|factor| (factor.covariance(), T::MAX));
+        let [input, output] = factors;
+        scan::are_within_by(self.kernels, [input, output, (&[], T::ZERO), (&[], T::ZERO)])
+    }
+
     /// Walks over both factors, which read nothing of each other; what turns along waits.
     fn walk_ahead(self, layer: &mut LayerMut<'_, T>, effort: &Effort<T>) -> [Ahead<'x, T>; 2] {
         let Self { kernels, scratch } = self;
@@ -347,6 +355,11 @@ impl<'x, T: Scalar> Later<'x, T> {
     #[inline(always)]
     pub(crate) fn new(_kernels: Chosen<'x, T>, _scratch: &'x mut [T]) -> Self {
         Self { nothing: PhantomData }
+    }
+
+    #[inline(always)]
+    fn are_sound(&self, layer: &LayerMut<'_, T>) -> bool {
+        layer.factors_are_sound()
     }
 
     #[inline(always)]

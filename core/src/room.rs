@@ -3,6 +3,8 @@
 //! *Invariant*: nothing here knows the order of a step; [`step`](crate::step) does. *Cost* and *failure*: those of the kernels, and
 //! of [`refresh`](crate::refresh) and [`precondition`](crate::precondition).
 
+#[cfg(feature = "large")]
+use crate::scan::are_within_by;
 use crate::{
     Blend, Coordinates, LayerMut, MatrixMut, MatrixRef, Reason, Scalar, Shape,
     damping::LayerDamping,
@@ -74,7 +76,8 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
     }
 
     #[inline(never)]
-    fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason> {
+    #[cfg_attr(not(feature = "large"), allow(unused_variables))]
+    fn check(&mut self, counted: &Counted<'_, T>, layer: usize, batch: usize) -> Result<(), Reason> {
         let limit = guard::limit(self.layer.shape(), batch);
         let turning = self.layer.turns_weights();
         let weights = if turning { &*self.in_flight.weights } else { &[] };
@@ -84,6 +87,10 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
             ("Fisher gradients", self.fisher_gradients, limit),
             ("weights", weights, guard::turning_limit(self.layer.shape())),
         ];
+        #[cfg(feature = "large")]
+        if are_within_by(counted.kernels().get(), arguments.map(|(_, values, limit)| (values, limit))) {
+            return Ok(());
+        }
         for (argument, values, limit) in arguments {
             gate(layer, argument, 0, values, limit)?;
         }
@@ -155,7 +162,11 @@ impl<T: Scalar> Stages<T> for Room<'_, T> {
         refresh::refresh(&mut self.layer, &mut self.in_flight, later, effort)
     }
 
-    fn mean_scaling(&mut self) -> T {
+    #[cfg_attr(not(feature = "large"), allow(unused_variables))]
+    fn mean_scaling(&mut self, counted: &Counted<'_, T>) -> T {
+        #[cfg(feature = "large")]
+        return self.layer.mean_scaling_by(counted.kernels().get());
+        #[cfg(not(feature = "large"))]
         self.layer.mean_scaling()
     }
 

@@ -50,7 +50,7 @@ pub trait Stages<T: Scalar> {
     ///
     /// # Errors
     /// The first offender of this layer.
-    fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason>;
+    fn check(&mut self, counted: &Counted<'_, T>, layer: usize, batch: usize) -> Result<(), Reason>;
     /// a~ = U_A^T [a; 1] and g~ = U_B^T g, unless the passes have left them.
     fn project(&mut self, counted: &mut Counted<'_, T>, batch: usize);
     /// g~ for the Fisher's targets, likewise.
@@ -70,7 +70,7 @@ pub trait Stages<T: Scalar> {
     /// Turns both bases towards the eigenbases of their factors, and all that is held in them along.
     fn refresh(&mut self, counted: &Counted<'_, T>, effort: &Effort<T>) -> Effect;
     /// mean(S).
-    fn mean_scaling(&mut self) -> T;
+    fn mean_scaling(&mut self, counted: &Counted<'_, T>) -> T;
     /// The traces of A and B.
     fn traces(&mut self) -> (T, T);
     /// Looks at K and D = K / (S + lambda) without writing any state.
@@ -185,7 +185,7 @@ fn measures_examples<T: Scalar>(run: &Run<'_, T>) -> bool {
 #[inline(always)]
 fn before_refresh<T: Scalar, R: Rooms<T>>(rooms: &mut R, run: &mut Run<'_, T>) -> Result<(), Stop> {
     let measuring = !run.measured.is_empty();
-    gate(rooms, built(run.batch), measuring)?;
+    gate(rooms, &run.counted, built(run.batch), measuring)?;
     project_all(rooms, run)?;
     if measuring {
         let now = effort(run).is_none() && measures_examples(run);
@@ -310,22 +310,31 @@ fn predict<T: Scalar>(room: &mut impl Stages<T>, run: &mut Run<'_, T>, plan: &Pl
 }
 
 #[inline(never)]
-fn gate<T: Scalar, R: Rooms<T>>(rooms: &mut R, batch: usize, measuring: bool) -> Result<(), Stop> {
+fn gate<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
+    counted: &Counted<'_, T>,
+    batch: usize,
+    measuring: bool,
+) -> Result<(), Stop> {
     let passes = if measuring { rooms.passes() } else { 1 };
     for pass in 0..passes {
         if measuring {
             rooms.load(pass)?;
         }
-        check_all(rooms, batch)?;
+        check_all(rooms, counted, batch)?;
     }
     Ok(())
 }
 
 /// A function of its own, as [`walk_layers`] is, so that no room is open on the stack while a pass is loaded.
 #[inline(never)]
-fn check_all<T: Scalar, R: Rooms<T>>(rooms: &mut R, batch: usize) -> Result<(), Stop> {
+fn check_all<T: Scalar, R: Rooms<T>>(
+    rooms: &mut R,
+    counted: &Counted<'_, T>,
+    batch: usize,
+) -> Result<(), Stop> {
     for index in 0..rooms.layers() {
-        opened(&mut rooms.room(index))?.check(index, batch).map_err(Stop::Refused)?;
+        opened(&mut rooms.room(index))?.check(counted, index, batch).map_err(Stop::Refused)?;
     }
     Ok(())
 }

@@ -130,9 +130,14 @@ impl Recorder {
         if self.is_basis(right) { Stage::Return } else { Stage::Gradient }
     }
 
-    /// The stage of elementwise work: turns until the gradient is formed, then what is made of it.
+    /// The stage of elementwise work: the gate before a factor is measured, turns until the gradient is formed, then what is made
+    /// of it.
     fn elementwise(&self) -> Stage {
-        if self.formed { Stage::Update } else { Stage::Refresh }
+        match self.last {
+            _ if self.formed => Stage::Update,
+            None | Some(Stage::Passes | Stage::Project | Stage::Rest) => Stage::Rest,
+            _ => Stage::Refresh,
+        }
     }
 
     fn begin(&mut self) {

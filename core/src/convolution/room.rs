@@ -110,7 +110,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
 
     /// A sum over T locations is at most T times as large, its square T^2 times: the limit is that of a dense layer over sqrt(T).
     #[inline(never)]
-    fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason> {
+    fn check(&mut self, _counted: &Counted<'_, T>, layer: usize, batch: usize) -> Result<(), Reason> {
         // All groups have one shape, and the first looks at their images together.
         if self.samples.walk.group > 0 {
             return Ok(());
@@ -229,7 +229,7 @@ impl<T: Scalar> Stages<T> for SharedRoom<'_, T> {
     }
 
     #[inline(never)]
-    fn mean_scaling(&mut self) -> T {
+    fn mean_scaling(&mut self, _counted: &Counted<'_, T>) -> T {
         self.parts().0.mean_scaling()
     }
 

@@ -157,12 +157,19 @@ impl Loss {
     /// The gradient of one example with respect to its outputs.
     pub(crate) fn gradient<T: Scalar>(&self, outputs: &[T], target: Target<'_, T>, out: &mut [T]) {
         self.means(outputs, out);
-        for (index, value) in out.iter_mut().enumerate() {
-            *value -= target.value(index);
-            #[cfg(feature = "functions")]
-            if let Loss::Huber(width) = *self {
-                let width = T::from_f64(width);
-                *value = value.maximum(-width).minimum(width);
+        match target {
+            Target::Values(values) => out.iter_mut().zip(values).for_each(|(value, t)| {
+                *value -= *t;
+                #[cfg(feature = "functions")]
+                if let Loss::Huber(width) = *self {
+                    let width = T::from_f64(width);
+                    *value = value.maximum(-width).minimum(width);
+                }
+            }),
+            Target::Class(class) => {
+                if let Some(value) = out.get_mut(class) {
+                    *value -= T::ONE;
+                }
             }
         }
     }

@@ -163,7 +163,7 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         Marks::over(&mut self.layer.header)
     }
 
-    fn check(&mut self, layer: usize, batch: usize) -> Result<(), Reason> {
+    fn check(&mut self, _counted: &Counted<'_, f32>, layer: usize, batch: usize) -> Result<(), Reason> {
         let shape = self.layer.shape;
         let limit = guard::limit(&shape, batch);
         let limits = [limit, limit, limit, guard::turning_limit(&shape)];
@@ -316,7 +316,7 @@ impl<E: Engine> Stages<f32> for DeviceRoom<'_, E> {
         }
     }
 
-    fn mean_scaling(&mut self) -> f32 {
+    fn mean_scaling(&mut self, _counted: &Counted<'_, f32>) -> f32 {
         let [found] = self.desk.measure([from(&self.layer.scalings, self.layer.view())]);
         (found.sum / self.layer.shape.parameters() as f64) as f32
     }

@@ -95,7 +95,7 @@ impl<E: Engine> DevicePreconditioner<E> {
         self.desk.write(&mut self.layer.mean_gradient, 0, gradient);
         let Self { desk, layer, scratch, batch, .. } = self;
         let mut room = DeviceRoom { desk, layer, scratch, batch: *batch, fisher: 0 };
-        let mean = room.mean_scaling();
+        let mean = room.mean_scaling(&Counted::new(&Reference));
         room.marks().note_mean_scaling(mean);
         let damping = step::damping_of(&mut room, config, progress);
         room.precondition(damping);
