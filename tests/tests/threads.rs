@@ -3,7 +3,7 @@
 
 use ekfac::{
     Activation, Blend, Config, Coordinates, Dense, Error, Kernels, LayerMut, Learner, Loss, MatrixMut,
-    MatrixRef, Net, Preconditioner, Progress, Reference, Scalar, Shape, Targets,
+    MatrixRef, Net, Outcome, Preconditioner, Progress, Reason, Reference, Scalar, Shape, Targets,
     convolution::{Axis, Convolution, ConvolutionLayer},
     kernels::Elementwise,
     net::dense_layers,
@@ -259,6 +259,31 @@ fn elementwise_work_in_pieces_leaves_the_digest_of_core() {
     // Three layers, each surveyed and moved once a step: uncut that would be 36, and the turns.
     let pieces = pieces.load(Ordering::Relaxed);
     assert!(pieces > 1000, "{pieces} pieces");
+}
+
+/// Mutant: a half of the gate's work lost, or its finding.
+#[test]
+fn a_gate_in_pieces_names_the_offender_wherever_it_is() {
+    const LAYERS: [Dense; 1] = [Dense::new(5, 3, Activation::Identity)];
+    let net = Net::new(&LAYERS, Loss::SquaredError);
+    let kernels = Watched::with_fuse(Arc::new(AtomicUsize::new(LONG)));
+    let (inputs, targets) = (draws::<f32>(1, 5 * 7), draws::<f32>(2, 3 * 7));
+    for (argument, count) in [("activations", inputs.len()), ("gradients", targets.len())] {
+        for place in 0..count {
+            let (mut inputs, mut targets) = (inputs.clone(), targets.clone());
+            if argument == "gradients" {
+                targets[place] = 1e15
+            } else {
+                inputs[place] = 1e15
+            }
+            let mut memory = vec![0.0; net.words(7)];
+            let learner = Learner::new(net, Config::default(), 1, 7, &mut memory).unwrap();
+            let mut learner = learner.with_kernels(&kernels);
+            let found = learner.step(&inputs, Targets::Values(&targets)).unwrap().outcome;
+            let expected = Outcome::Skipped(Reason::TooLarge { layer: 0, argument, index: place });
+            assert_eq!(found, expected, "{argument}, {place}");
+        }
+    }
 }
 
 #[test]
