@@ -138,7 +138,7 @@ impl Loss {
     }
 
     /// The loss of one output, for losses that add over outputs.
-    fn term<T: Scalar>(&self, h: T, target: T) -> T {
+    pub(super) fn term<T: Scalar>(&self, h: T, target: T) -> T {
         match *self {
             #[cfg(feature = "functions")]
             Loss::BinaryCrossEntropy => {

@@ -9,6 +9,8 @@
 //! to the other between two steps. *Cost*: none of its own. *Failure*: as the learner's; a body that fails notes it, and
 //! its owner discards the step ([`Stages`](crate::step::Stages)).
 
+#[cfg(feature = "large")]
+use super::loss::Target;
 use super::{Loss, Net, Step, Targets, random};
 pub use super::{passes::Source, random::Stream};
 use crate::{
@@ -216,9 +218,40 @@ impl Loss {
         if !BATCHES {
             return T::ZERO + self.value(outputs, targets.example(0, width));
         }
+        #[cfg(feature = "large")]
+        if let (Targets::Values(targets), true) = (targets, self.has_diagonal_fisher()) {
+            return self.sum_side_by_side(outputs, targets, width.max(1));
+        }
         let examples = outputs.chunks_exact(width.max(1)).enumerate();
         examples
             .fold(T::ZERO, |sum, (index, outputs)| sum + self.value(outputs, targets.example(index, width)))
+    }
+
+    /// The same for losses that add over outputs, four examples at a time: each sum waits for its own last term.
+    #[cfg(feature = "large")]
+    fn sum_side_by_side<T: Scalar>(&self, outputs: &[T], targets: &[T], width: usize) -> T {
+        const EXAMPLES: usize = 4;
+        let mut sum = T::ZERO;
+        for (outputs, targets) in outputs.chunks(EXAMPLES * width).zip(targets.chunks(EXAMPLES * width)) {
+            let mut sums = [T::ZERO; EXAMPLES];
+            if outputs.len() == EXAMPLES * width && targets.len() == outputs.len() {
+                for index in 0..width {
+                    for (example, sum) in sums.iter_mut().enumerate() {
+                        let at = example * width + index;
+                        if let (Some(h), Some(t)) = (outputs.get(at), targets.get(at)) {
+                            *sum += self.term(*h, *t);
+                        }
+                    }
+                }
+            } else {
+                let examples = outputs.chunks_exact(width).zip(targets.chunks_exact(width));
+                for (sum, (outputs, targets)) in sums.iter_mut().zip(examples) {
+                    *sum = self.value(outputs, Target::Values(targets));
+                }
+            }
+            sum = sums.iter().fold(sum, |sum, value| sum + *value);
+        }
+        sum
     }
 
     /// How many of these are classified correctly; `None` for losses without classes.

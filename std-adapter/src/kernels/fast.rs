@@ -8,12 +8,18 @@
 //! its rows again and again. Within a pool ([`Mode::Fast`](super::Mode::Fast) with one) a large product is cut by rows among the
 //! threads. *Failure*: none; sizes come from the corridor.
 
-use super::{Element, activations, is_small as below, tanh::TANH_CROSSOVER, threaded::SPLIT, vectorised};
+use super::{
+    Element, activations, is_small as below,
+    tanh::TANH_CROSSOVER,
+    threaded::{SPLIT, bands},
+    vectorised,
+};
 use ekfac::{Activation, Blend, Kernels, MatrixMut, MatrixRef, Reference, Scalar, kernels::Elementwise};
 use faer::{
     Accum, MatMut, MatRef, Par,
     linalg::matmul::{matmul, triangular, triangular::BlockStructure},
 };
+use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 /// Products with fewer multiply-adds than this stay with core: below, faer's set-up costs more than it saves.
@@ -125,6 +131,33 @@ fn in_bands<T: Element>(
     matmul(out, accumulate, left, right, scale, Par::Seq);
 }
 
+/// A symmetric update on the threads of the pool that this is called in, a band of columns after another.
+fn symmetric_bands<T: Element>(
+    mut square: &mut [T],
+    packed: &mut [T],
+    x: MatRef<'_, T>,
+    blend: Blend<T>,
+    share: T,
+    threads: usize,
+) {
+    let mut pieces = Vec::new();
+    for (band, packed) in bands(x.nrows(), threads, packed) {
+        let (means, rest) = square.split_at_mut(band.end * band.len());
+        pieces.push((band, means, packed));
+        square = rest;
+    }
+    pieces.into_par_iter().with_max_len(1).for_each(|(band, means, mut packed)| {
+        let out = MatMut::from_column_major_slice_mut(means, band.end, band.len());
+        let (left, right) = (x.subrows(0, band.end), x.subrows(band.start, band.len()).transpose());
+        in_bands(out, Accum::Replace, left, right, share);
+        for (column, mean) in band.clone().zip(means.chunks_exact(band.end)) {
+            let (into, tail) = packed.split_at_mut(column + 1);
+            blend.apply(into, &mean[..=column]);
+            packed = tail;
+        }
+    });
+}
+
 impl<T: Element> FaerKernels<T> {
     /// Kernels without a buffer yet; one grows to what the largest layer needs.
     #[must_use]
@@ -201,6 +234,11 @@ impl<T: Element> Kernels<T> for FaerKernels<T> {
             return Reference.symmetric_update(packed, x, blend, scratch);
         }
         let share = T::ONE / T::from_usize(x.columns());
+        if self.threads > 1 && !below(size, size, x.columns(), SPLIT) {
+            return self.with_buffer(size * size, |square| {
+                symmetric_bands(square, packed, view(x), blend, share, self.threads);
+            });
+        }
         self.with_buffer(size * size, |square| {
             let out = MatMut::from_column_major_slice_mut(square, size, size);
             let x = view(x);

@@ -60,6 +60,13 @@ impl<K> Threaded<K> {
         self.threads() < 2 || is_small(rows, columns, inner, SPLIT)
     }
 
+    /// How many of so many elements each thread takes: no piece, the last one included, has fewer than [`ELEMENTS`], from where on kernels
+    /// may have a faster way.
+    fn elements_each(&self, elements: usize) -> usize {
+        let pieces = (elements / (ELEMENTS + self.threads())).clamp(1, self.threads());
+        elements.div_ceil(pieces)
+    }
+
     /// Elementwise work on so many threads.
     fn spread<T: Scalar>(&self, work: Elementwise<'_, T>, threads: usize)
     where
@@ -124,6 +131,24 @@ impl<K> Threaded<K> {
             }
         }
     }
+}
+
+/// Bands of columns of a packed triangle, of about equal area: four for each thread, as each computes a little of the lower triangle
+/// as well.
+pub(super) fn bands<T>(size: usize, threads: usize, packed: &mut [T]) -> Vec<(Range<usize>, &mut [T])> {
+    let count = 4 * threads;
+    let mut ends: Vec<usize> = (1..=count)
+        .map(|band| (size as f64 * (band as f64 / count as f64).sqrt()).ceil() as usize)
+        .map(|end| end.next_multiple_of(LEAST).min(size))
+        .collect();
+    ends.dedup();
+    let (mut bands, mut rest, mut start) = (Vec::new(), packed, 0);
+    for end in ends {
+        let (own, tail) = rest.split_at_mut((start + end + 1) * (end - start) / 2);
+        bands.push((start..end, own));
+        (rest, start) = (tail, end);
+    }
+    bands
 }
 
 /// A part of a matrix that is known to lie within it.
@@ -202,22 +227,12 @@ impl<T: Scalar, K: Kernels<T>> Kernels<T> for Threaded<K> {
         if self.is_serial(size, size, examples) {
             return self.kernels.symmetric_update(packed, x, blend, scratch);
         }
-        let share = T::ONE / T::from_usize(examples);
-        // Bands of columns of about equal area; each computes a little of the lower triangle as well.
-        let count = 4 * self.threads();
-        let mut ends: Vec<usize> = (1..=count)
-            .map(|band| (size as f64 * (band as f64 / count as f64).sqrt()).ceil() as usize)
-            .map(|end| end.next_multiple_of(LEAST).min(size))
-            .collect();
-        ends.dedup();
-        let (mut bands, mut rest, mut start) = (Vec::new(), packed, 0);
-        for end in ends {
-            let (own, tail) = rest.split_at_mut((start + end + 1) * (end - start) / 2);
-            bands.push((start..end, own));
-            (rest, start) = (tail, end);
+        if self.leaves_products {
+            return self.pool.install(|| self.kernels.symmetric_update(packed, x, blend, scratch));
         }
+        let share = T::ONE / T::from_usize(examples);
         self.pool.install(|| {
-            bands.into_par_iter().with_max_len(1).for_each(|(band, packed)| {
+            bands(size, self.threads(), packed).into_par_iter().with_max_len(1).for_each(|(band, packed)| {
                 let mut means = vec![T::ZERO; band.end * band.len()];
                 if let Ok(out) = MatrixMut::new(&mut means, band.end, band.len()) {
                     let (left, right) =
@@ -260,7 +275,7 @@ impl<T: Scalar, K: Kernels<T>> Kernels<T> for Threaded<K> {
     }
 
     fn activate(&self, activation: Activation, z: &[T], h: &mut [T]) -> bool {
-        let each = z.len().div_ceil(self.threads()).max(ELEMENTS);
+        let each = self.elements_each(z.len());
         if each >= z.len() || activation == Activation::Identity {
             return self.kernels.activate(activation, z, h);
         }
@@ -273,7 +288,7 @@ impl<T: Scalar, K: Kernels<T>> Kernels<T> for Threaded<K> {
     }
 
     fn through_activation(&self, activation: Activation, g: &mut [T], z: &[T], h: &[T]) {
-        let each = g.len().div_ceil(self.threads()).max(ELEMENTS);
+        let each = self.elements_each(g.len());
         if each >= g.len() || activation == Activation::Identity {
             return self.kernels.through_activation(activation, g, z, h);
         }
