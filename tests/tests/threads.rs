@@ -272,9 +272,9 @@ fn a_gate_in_pieces_names_the_offender_wherever_it_is() {
         for place in 0..count {
             let (mut inputs, mut targets) = (inputs.clone(), targets.clone());
             if argument == "gradients" {
-                targets[place] = 1e15
+                targets[place] = 1e15;
             } else {
-                inputs[place] = 1e15
+                inputs[place] = 1e15;
             }
             let mut memory = vec![0.0; net.words(7)];
             let learner = Learner::new(net, Config::default(), 1, 7, &mut memory).unwrap();
