@@ -4,7 +4,10 @@
 //! Mutants that these tests catch: small factors that no longer keep their settings; a threshold that shrinks; rotations of a
 //! whole batch paid by one example; a memory by the shorter side; a share that falls by a jump.
 
-use ekfac::{Averaging, Config, Refresh, Shape, step::Effort};
+use ekfac::{
+    Activation, Averaging, Config, Dense, Learner, Loss, Net, Refresh, Shape, Targets, step::Effort,
+};
+use ekfac_tests::random::Draws;
 
 fn settled(examples: usize, lines: usize) -> (u32, f64) {
     let refresh = Refresh::Rotations { per_step: 64, per_line: 0.5, threshold: 0.08 };
@@ -61,4 +64,26 @@ fn a_large_batch_is_measured_by_half_the_share_and_never_less_than_a_smaller_one
     assert_eq!(whole.measured_at_most(1024), 1024);
     let level = Config { large_batch: None, ..config };
     assert_eq!(level.measured_at_most(1024), 512);
+}
+
+/// A wide layer's bias is added to many examples a strip of rows at a time, to one example at once. Mutant: the first strip alone.
+#[test]
+fn a_wide_layer_predicts_for_many_examples_what_it_predicts_for_each() {
+    let layers = [Dense::new(150, 20, Activation::Tanh), Dense::new(20, 3, Activation::Identity)];
+    let net = Net::new(&layers, Loss::SquaredError);
+    let (mut memory, mut draws) = (vec![0.0; net.words(8)], Draws::new(3));
+    let mut learner = Learner::new(net, Config::<f64>::default(), 2, 8, &mut memory).unwrap();
+    let (inputs, targets) = (draws.list(150 * 8), draws.list(3 * 8));
+    for _ in 0..10 {
+        learner.step(&inputs, Targets::Values(&targets)).unwrap();
+    }
+    // A bias that counts.
+    let weights = draws.matrix(20, 151);
+    learner.set_weights(0, (&weights).into()).unwrap();
+    let together = learner.evaluate(&inputs, Targets::Values(&targets)).unwrap().loss;
+    let mut sum = 0.0;
+    for (input, target) in inputs.chunks(150).zip(targets.chunks(3)) {
+        sum += learner.evaluate(input, Targets::Values(target)).unwrap().loss;
+    }
+    assert_eq!(together, sum / 8.0);
 }
