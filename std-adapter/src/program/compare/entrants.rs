@@ -82,7 +82,7 @@ impl Optimizer {
                 Setting { words: "default, basis every 10".into(), method: Method::Default(config) }
             }
             Optimizer::EkfacRa => ekfac_ra(3e-6, 1e-4, 0.95),
-            Optimizer::Kfac => kfac(1e-3, 3e-3, Fisher::Sampled),
+            Optimizer::Kfac => kfac(3e-4, 3e-3, Fisher::Sampled),
             Optimizer::Soap => soap(1e-2, 1),
             Optimizer::Adam => adam(1e-2),
             Optimizer::Sgd => sgd(3e-2),
