@@ -67,6 +67,7 @@ fn the_file_has_the_keys_that_are_promised_and_they_agree() {
     let out = place.bench("--preset digits-autoencoder --steps 5", "out").unwrap();
     let findings = findings(&out);
     assert!(KEYS.iter().all(|key| findings.contains_key(*key)), "{findings:?}");
+    assert!(findings["ekfac_speedup"].is_null());
     assert!(!findings.contains_key("profile_ms") && !out.join("profile.svg").exists());
     assert_eq!((&findings["preset"], &findings["data"]), (&"digits-autoencoder".into(), &"digits".into()));
     assert_eq!(["batch", "steps", "threads"].map(|name| number(&findings, name)), [100.0, 5.0, 1.0]);
@@ -84,13 +85,16 @@ fn the_file_has_the_keys_that_are_promised_and_they_agree() {
     assert!(svg.contains("EKFAC, worst step") && svg.contains("digits-autoencoder, batch 100, 1 thread"));
 }
 
-// Mutants: a stage that is left out, times of a step that are counted twice, threads that are not started.
+// Mutants: a stage that is left out, times of a step that are counted twice, threads that are not started, or not compared with one.
 #[test]
 fn a_profile_names_every_stage_and_is_drawn() {
     let place = Place::new();
     let out = place.bench("--preset digits-autoencoder --steps 4 --profile --threads 2", "out").unwrap();
     let findings = findings(&out);
-    assert_eq!(number(&findings, "threads"), 2.0);
+    let of = |name| number(&findings, name);
+    assert_eq!(of("threads"), 2.0);
+    assert!((of("ekfac_speedup") - of("ekfac_one_thread_ms") / of("ekfac_step_ms")).abs() < 1e-9);
+    assert!((of("sgd_speedup") - of("sgd_one_thread_ms") / of("sgd_step_ms")).abs() < 1e-9);
     let stages = findings["profile_ms"].as_array().unwrap();
     let names: Vec<&str> = stages.iter().map(|part| part["stage"].as_str().unwrap()).collect();
     assert_eq!(names, Stage::ALL.map(Stage::name));

@@ -1,7 +1,7 @@
 //! `ekfac bench`: what a step costs on the user's own machine, EKFAC's beside one of gradient descent with momentum.
 //!
-//! Both train the same network on the same batches by turns, so that a busy machine slows them alike; medians count. *Cost*: two
-//! networks in memory. *Failure*: one line that says what to do; nothing is written before all arguments are known to be good.
+//! Both train the same network on the same batches by turns, so that a busy machine slows them alike; medians count. Where threads
+//! share the work, both do so on one thread as well, which tells what the threads bring. *Cost*: two networks in memory, with threads four. *Failure*: one line that says what to do; nothing is written before all arguments are known to be good.
 
 mod arithmetic;
 mod descent;
@@ -149,14 +149,14 @@ fn measure(
     let profiled = if arguments.profile { steps } else { 0 };
     let bar = ProgressBar::new((warm_up + steps + profiled) as u64);
     bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:30} {pos}/{len} steps")?);
-    let note = || bar.inc(1);
+    let note = |steps: usize| bar.inc(steps as u64);
     let mut race = Race::new(task, SEED, pool.as_ref())?;
     race.run(warm_up, &note)?;
     race.forget();
     race.run(steps, &note)?;
     let (times, network) = race.finish();
     // What was done, not what was asked for.
-    let (steps, threads) = (times.natural.wall.len(), network.threads());
+    let (steps, threads) = (times.shared.natural.wall.len(), network.threads());
     let kernels = Mode::Fast.kernels(pool);
     let stages =
         arguments.profile.then(|| race::profile(task, network, kernels, profiled, &note)).transpose()?;

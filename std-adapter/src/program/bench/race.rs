@@ -1,4 +1,4 @@
-//! Both optimisers and the bare products by turns, each step timed.
+//! Both optimisers and the bare products by turns, each step timed; where threads share the work, both on one thread as well.
 
 use super::{arithmetic::Arithmetic, descent::Descent, machine::processor_time};
 use crate::{
@@ -22,13 +22,22 @@ pub(super) struct Times {
     pub(super) busy: Option<Duration>,
 }
 
-/// What a race has found.
+/// The times of both optimisers.
 #[derive(Debug, Default)]
-pub(super) struct Timed {
+pub(super) struct Pair {
     /// Steps of gradient descent.
     pub(super) descent: Times,
     /// Steps of EKFAC.
     pub(super) natural: Times,
+}
+
+/// What a race has found.
+#[derive(Debug, Default)]
+pub(super) struct Timed {
+    /// On the threads that were asked for.
+    pub(super) shared: Pair,
+    /// On one thread; no steps where that is what was asked for.
+    pub(super) alone: Pair,
     /// The products of gradient descent alone, on one thread.
     pub(super) arithmetic: Times,
     /// Multiplications and additions in these.
@@ -48,38 +57,38 @@ impl Times {
     }
 }
 
+/// So many steps of a kind follow one another, as in training: the first finds threads asleep and caches full of what the kind before left
+/// there, and the median passes over it.
+const TURN: usize = 8;
+
 /// Walks over the data, batch after batch.
+#[derive(Clone, Copy)]
 struct Batches<'a> {
     task: &'a Task,
     place: usize,
 }
 
-impl<'a> Batches<'a> {
-    fn next(&mut self) -> (&'a [f32], Targets<'a, f32>) {
+impl<'a> Iterator for Batches<'a> {
+    type Item = (&'a [f32], Targets<'a, f32>);
+
+    fn next(&mut self) -> Option<Self::Item> {
         let Task { training, batch, .. } = self.task;
         let start = (self.place % (training.examples / batch)) * batch;
         self.place += 1;
         let inputs = train::rows(&training.inputs, training.input_width, start, start + batch);
-        (inputs, train::targets_of(training, start, start + batch))
+        Some((inputs, train::targets_of(training, start, start + batch)))
     }
 }
 
 /// The two optimisers at work.
-pub(super) struct Race<'a> {
-    batches: Batches<'a>,
+struct Entrants {
     natural: Network<f32>,
     descent: Descent,
-    arithmetic: Arithmetic,
-    times: Timed,
 }
 
-impl<'a> Race<'a> {
+impl Entrants {
     /// Both from the same start, on the threads of a pool or on the caller's own.
-    pub(super) fn new(
-        task: &'a Task,
-        seed: u64,
-        pool: Option<&Arc<ThreadPool>>,
-    ) -> Result<Self, ProgramError> {
+    fn new(task: &Task, seed: u64, pool: Option<&Arc<ThreadPool>>) -> Result<Self, ProgramError> {
         let layers = task.dense_layers()?;
         let network = || {
             let network = Network::new(layers.to_vec(), task.loss, Config::default(), seed, task.batch)?;
@@ -88,30 +97,67 @@ impl<'a> Race<'a> {
                 None => network,
             })
         };
+        Ok(Self { natural: network()?, descent: Descent::new(network()?)? })
+    }
+
+    /// A turn of each.
+    fn take_turns(
+        &mut self,
+        times: &mut Pair,
+        batches: Batches<'_>,
+        steps: usize,
+    ) -> Result<(), ProgramError> {
+        for (inputs, targets) in batches.take(steps) {
+            times.descent.time(|| self.descent.step(inputs, targets))?;
+        }
+        for (inputs, targets) in batches.take(steps) {
+            expect_applied(&times.natural.time(|| self.natural.step(inputs, targets))?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The two optimisers, where there are threads a second time without, and the bare products.
+pub(super) struct Race<'a> {
+    batches: Batches<'a>,
+    shared: Entrants,
+    alone: Option<Entrants>,
+    arithmetic: Arithmetic,
+    times: Timed,
+}
+
+impl<'a> Race<'a> {
+    /// All from the same start.
+    pub(super) fn new(
+        task: &'a Task,
+        seed: u64,
+        pool: Option<&Arc<ThreadPool>>,
+    ) -> Result<Self, ProgramError> {
         Ok(Self {
             batches: Batches { task, place: 0 },
-            natural: network()?,
-            descent: Descent::new(network()?)?,
-            arithmetic: Arithmetic::new(layers, task.batch),
+            shared: Entrants::new(task, seed, pool)?,
+            alone: pool.map(|_| Entrants::new(task, seed, None)).transpose()?,
+            arithmetic: Arithmetic::new(task.dense_layers()?, task.batch),
             times: Timed::default(),
         })
     }
 
-    /// So many rounds; `note` after each.
-    pub(super) fn run(&mut self, rounds: usize, note: &dyn Fn()) -> Result<(), ProgramError> {
-        for _ in 0..rounds {
-            self.round()?;
-            note();
+    /// So many steps of each, by turns; `note` is told how many more are done.
+    pub(super) fn run(&mut self, steps: usize, note: &dyn Fn(usize)) -> Result<(), ProgramError> {
+        let mut left = steps;
+        while left > 0 {
+            let turn = left.min(TURN);
+            self.shared.take_turns(&mut self.times.shared, self.batches, turn)?;
+            if let Some(alone) = &mut self.alone {
+                alone.take_turns(&mut self.times.alone, self.batches, turn)?;
+            }
+            for _ in 0..turn {
+                self.times.arithmetic.time(|| self.arithmetic.run());
+            }
+            self.batches.place += turn;
+            left -= turn;
+            note(turn);
         }
-        Ok(())
-    }
-
-    /// A step of each on the next batch.
-    fn round(&mut self) -> Result<(), ProgramError> {
-        let (inputs, targets) = self.batches.next();
-        self.times.descent.time(|| self.descent.step(inputs, targets))?;
-        expect_applied(&self.times.natural.time(|| self.natural.step(inputs, targets))?)?;
-        self.times.arithmetic.time(|| self.arithmetic.run());
         Ok(())
     }
 
@@ -120,9 +166,9 @@ impl<'a> Race<'a> {
         self.times = Timed::default();
     }
 
-    /// The times, and EKFAC's network.
+    /// The times, and EKFAC's network on the threads that were asked for.
     pub(super) fn finish(self) -> (Timed, Network<f32>) {
-        (Timed { operations: self.arithmetic.operations(), ..self.times }, self.natural)
+        (Timed { operations: self.arithmetic.operations(), ..self.times }, self.shared.natural)
     }
 }
 
@@ -132,14 +178,12 @@ pub(super) fn profile(
     network: Network<f32>,
     kernels: Box<dyn Kernels<f32> + Send>,
     steps: usize,
-    note: &dyn Fn(),
+    note: &dyn Fn(usize),
 ) -> Result<StageTimes, ProgramError> {
     let (mut network, profile) = Profile::attach(network, kernels)?;
-    let mut batches = Batches { task, place: 0 };
-    for _ in 0..steps {
-        let (inputs, targets) = batches.next();
+    for (inputs, targets) in (Batches { task, place: 0 }).take(steps) {
         expect_applied(&profile.step(&mut network, inputs, targets)?)?;
-        note();
+        note(1);
     }
     Ok(profile.times())
 }

@@ -1,6 +1,6 @@
 //! What is left of a bench: the numbers of `bench.json`, tables and pictures.
 
-use super::race::{Timed, Times};
+use super::race::{Pair, Timed, Times};
 use crate::{
     plot::{PlotError, bar_chart},
     profile::{Stage, StageTimes},
@@ -35,6 +35,11 @@ pub(super) struct Findings {
     ekfac_step_ms: f64,
     /// EKFAC's median over gradient descent's.
     ratio: f64,
+    /// The same steps on one thread, in the same run, and how many times faster the threads are; `null` on one thread.
+    sgd_one_thread_ms: Option<f64>,
+    ekfac_one_thread_ms: Option<f64>,
+    sgd_speedup: Option<f64>,
+    ekfac_speedup: Option<f64>,
     /// The longest of EKFAC's steps.
     worst_step_ms: f64,
     /// The matrix products of a step of gradient descent at faer's rate on one thread, divided by the threads.
@@ -50,7 +55,7 @@ pub(super) struct Findings {
     arithmetic_processor_ms: Option<f64>,
     /// What EKFAC's network takes by [`Network::memory`](crate::Network::memory).
     predicted_memory_mb: f64,
-    /// The process's peak: both networks, the data and the program; `null` where the system does not say.
+    /// The process's peak: all networks, the data and the program; `null` where the system does not say.
     peak_rss_mb: Option<f64>,
     /// Mean time of an EKFAC step by stages.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,21 +90,28 @@ impl Findings {
         peak_rss_mb: Option<f64>,
         stages: Option<StageTimes>,
     ) -> Self {
-        let [sgd_step_ms, ekfac_step_ms] = [&times.descent, &times.natural].map(|times| median(&times.wall));
+        let Pair { descent, natural } = &times.shared;
+        let [sgd_step_ms, ekfac_step_ms] = [descent, natural].map(|times| median(&times.wall));
+        let [sgd_one_thread_ms, ekfac_one_thread_ms] = [&times.alone.descent, &times.alone.natural]
+            .map(|times| (!times.wall.is_empty()).then(|| median(&times.wall)));
         let arithmetic_ms = median(&times.arithmetic.wall) / run.threads as f64;
         let processor = |times: &Times| {
             let busy = times.busy.filter(|_| run.threads == 1)?;
             Some(milliseconds(busy) / times.wall.len() as f64)
         };
         Self {
-            sgd_processor_ms: processor(&times.descent),
-            ekfac_processor_ms: processor(&times.natural),
+            sgd_processor_ms: processor(descent),
+            ekfac_processor_ms: processor(natural),
             arithmetic_processor_ms: processor(&times.arithmetic),
             run,
             sgd_step_ms,
             ekfac_step_ms,
             ratio: ekfac_step_ms / sgd_step_ms,
-            worst_step_ms: times.natural.wall.iter().copied().map(milliseconds).fold(0.0, f64::max),
+            sgd_one_thread_ms,
+            ekfac_one_thread_ms,
+            sgd_speedup: sgd_one_thread_ms.map(|alone| alone / sgd_step_ms),
+            ekfac_speedup: ekfac_one_thread_ms.map(|alone| alone / ekfac_step_ms),
+            worst_step_ms: natural.wall.iter().copied().map(milliseconds).fold(0.0, f64::max),
             arithmetic_ms,
             arithmetic_gflops: times.operations as f64 / (1e6 * median(&times.arithmetic.wall)),
             sgd_over_arithmetic: sgd_step_ms / arithmetic_ms,
@@ -110,13 +122,19 @@ impl Findings {
     }
 
     /// Name, time, and time on the processor.
-    fn rows(&self) -> [(&'static str, f64, Option<f64>); 4] {
-        [
+    fn rows(&self) -> Vec<(&'static str, f64, Option<f64>)> {
+        let alone = [
+            ("SGD with momentum, on one thread", self.sgd_one_thread_ms),
+            ("EKFAC, on one thread", self.ekfac_one_thread_ms),
+        ];
+        let shared = [
             ("products of SGD alone, by faer", self.arithmetic_ms, self.arithmetic_processor_ms),
             ("SGD with momentum", self.sgd_step_ms, self.sgd_processor_ms),
             ("EKFAC", self.ekfac_step_ms, self.ekfac_processor_ms),
             ("EKFAC, worst step", self.worst_step_ms, None),
-        ]
+        ];
+        let alone = alone.into_iter().filter_map(|(name, time)| Some((name, time?, None)));
+        shared.into_iter().chain(alone).collect()
     }
 
     fn title(&self) -> String {
@@ -146,7 +164,7 @@ pub(super) fn table(findings: &Findings) -> String {
     };
     let title = findings.title();
     let header = [title.as_str(), "ms a step", "SGD = 1", "on the processor", "SGD = 1"];
-    text::table(&header, findings.rows().map(row))
+    text::table(&header, findings.rows().into_iter().map(row))
 }
 
 /// Where the time goes, for the terminal.
@@ -163,9 +181,13 @@ pub(super) fn profile_table(profile: &[Part]) -> String {
 pub(super) fn notes(findings: &Findings) -> String {
     let Run { data, steps, warm_up, .. } = &findings.run;
     let peak = findings.peak_rss_mb.map_or_else(|| "not known here".into(), |peak| format!("{peak:.1} MB"));
+    let speedup =
+        findings.sgd_speedup.zip(findings.ekfac_speedup).map_or_else(String::new, |(sgd, ekfac)| {
+            format!("; the threads make EKFAC {ekfac:.2} times faster, SGD {sgd:.2} times")
+        });
     format!(
         "medians of {steps} steps of each by turns after {warm_up} to warm up (means on the processor, which other work does not \
-         change), {data} examples; peak of the process with both \
+         change), {data} examples{speedup}; peak of the process with all \
          networks {peak}, EKFAC's network {:.1} MB",
         findings.predicted_memory_mb
     )
@@ -173,7 +195,8 @@ pub(super) fn notes(findings: &Findings) -> String {
 
 /// The times as bars.
 pub(super) fn picture(findings: &Findings) -> Result<String, PlotError> {
-    let bars = findings.rows().map(|(name, time, _)| (name.to_string(), time));
+    let bars: Vec<(String, f64)> =
+        findings.rows().into_iter().map(|(name, time, _)| (name.to_string(), time)).collect();
     bar_chart(&findings.title(), "milliseconds a step", &bars)
 }
 
@@ -187,7 +210,7 @@ pub(super) fn profile_picture(findings: &Findings) -> Result<String, PlotError> 
 #[cfg(test)]
 mod tests {
     use super::{Findings, Run, median};
-    use crate::program::bench::race::{Timed, Times};
+    use crate::program::bench::race::{Pair, Timed, Times};
     use std::time::Duration;
 
     fn times(values: &[u64]) -> Vec<Duration> {
@@ -202,7 +225,7 @@ mod tests {
         assert!(median(&[]).is_nan());
     }
 
-    // Mutant: a ratio upside down, the worst of the wrong optimiser, arithmetic not shared by the threads.
+    // Mutant: a ratio or a speedup upside down, the worst of the wrong optimiser, arithmetic not shared by the threads.
     #[test]
     fn the_quotients_are_of_the_medians() {
         let of = |values: &[u64], busy: u64| Times {
@@ -210,8 +233,8 @@ mod tests {
             busy: Some(Duration::from_millis(busy)),
         };
         let timed = Timed {
-            descent: of(&[2, 40, 2], 6),
-            natural: of(&[6, 30, 5], 15),
+            shared: Pair { descent: of(&[2, 40, 2], 6), natural: of(&[6, 30, 5], 15) },
+            alone: Pair { descent: of(&[3, 3, 40], 0), natural: of(&[1, 15, 15], 0) },
             arithmetic: of(&[1, 1], 2),
             operations: 4_000_000,
         };
@@ -222,7 +245,9 @@ mod tests {
         assert_eq!((findings.ratio, findings.worst_step_ms, findings.arithmetic_ms), (3.0, 30.0, 0.5));
         assert_eq!((findings.sgd_over_arithmetic, findings.predicted_memory_mb), (4.0, 3.0));
         assert_eq!((findings.arithmetic_gflops, findings.ekfac_processor_ms), (4.0, None));
-        let alone = Findings::new(run(1), &timed, 0, None, None);
+        assert_eq!((findings.sgd_speedup, findings.ekfac_speedup), (Some(1.5), Some(2.5)));
+        let alone = Findings::new(run(1), &Timed { alone: Pair::default(), ..timed }, 0, None, None);
+        assert_eq!((alone.ekfac_one_thread_ms, alone.ekfac_speedup), (None, None));
         assert_eq!((alone.sgd_processor_ms, alone.ekfac_processor_ms), (Some(2.0), Some(5.0)));
     }
 }
