@@ -9,7 +9,7 @@
 //! threads. *Failure*: none; sizes come from the corridor.
 
 use super::{
-    Element, activations, is_small as below,
+    Element, activations, clear_vectors, is_small as below,
     tanh::TANH_CROSSOVER,
     threaded::{SPLIT, bands},
     vectorised,
@@ -129,6 +129,7 @@ fn in_bands<T: Element>(
         }
     }
     matmul(out, accumulate, left, right, scale, Par::Seq);
+    clear_vectors();
 }
 
 /// A symmetric update on the threads of the pool that this is called in, a band of columns after another.
@@ -253,6 +254,7 @@ impl<T: Element> Kernels<T> for FaerKernels<T> {
                 share,
                 Par::Seq,
             );
+            clear_vectors();
             let mut rest = packed;
             for (index, column) in square.chunks_exact(size).enumerate() {
                 let (into, tail) = rest.split_at_mut(index + 1);
@@ -283,7 +285,7 @@ impl<T: Element> Kernels<T> for FaerKernels<T> {
             let left = MatRef::from_column_major_slice(g_squares, rows, batch);
             let right = MatRef::from_column_major_slice(a_squares, columns, batch);
             let out = MatMut::from_column_major_slice_mut(mean, rows, columns);
-            matmul(out, Accum::Replace, left, right.transpose(), share, Par::Seq);
+            in_bands(out, Accum::Replace, left, right.transpose(), share);
             blend.apply(scalings.as_mut_slice(), mean);
         });
     }
