@@ -1,8 +1,8 @@
 //! How the time of a step grows with the batch, the layers and the width n, over a factor of 16 each, beside the operations that
 //! core counts, which are those of its cost model. Time is the thread's own on the processor, where the system tells it (Linux).
 //!
-//! `cargo bench -p ekfac-std --features program --bench growth -- --out DIR` prints tables in Markdown and writes `DIR/growth.svg`;
-//! with `-- --test` every point takes a step and nothing is written.
+//! `cargo bench -p ekfac-std --features program --bench growth -- --out DIR` prints tables in Markdown and writes `DIR/growth.svg`, DIR
+//! taken from std-adapter; with `-- --test` every point takes a step and nothing is written.
 
 use ekfac::{Activation, Config, Dense, Error, Loss, Targets};
 use ekfac_std::{

@@ -1,7 +1,8 @@
 //! `ekfac bench`: what a step costs on the user's own machine, EKFAC's beside one of gradient descent with momentum.
 //!
 //! Both train the same network on the same batches by turns, so that a busy machine slows them alike; medians count. Where threads
-//! share the work, both do so on one thread as well, which tells what the threads bring. *Cost*: two networks in memory, with threads four. *Failure*: one line that says what to do; nothing is written before all arguments are known to be good.
+//! share the work, both do so on one thread as well, which tells what the threads bring. *Cost*: two networks in memory, with threads
+//! four. *Failure*: one line that says what to do; nothing is written before all arguments are known to be good.
 
 mod arithmetic;
 mod descent;
