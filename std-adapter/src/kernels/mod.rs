@@ -86,9 +86,9 @@ fn vectorised<T: Scalar>(work: Elementwise<'_, T>) {
     Arch::new().dispatch(Run(work));
 }
 
-/// Clears the upper halves of the vector registers, which faer's products leave as they were. Until they are clear some processors (seen on
-/// an AMD with AVX2 and no AVX-512) take hundreds of cycles wherever vector code calls a function compiled without vectors: ten times as
-/// long for libm's tanh.
+/// Clears the upper halves of the vector registers, which faer's products do not. Until they are clear some processors (seen on an AMD
+/// with AVX2 and no AVX-512) take hundreds of cycles wherever vector code calls a function compiled without vectors: libm's tanh takes
+/// six to ten times as long (`results/speed/growth.md`).
 fn clear_vectors() {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     if let Some(simd) = pulp::x86::V3::try_new() {
